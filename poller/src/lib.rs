@@ -1,4 +1,9 @@
 //! One epoll loop a thread, a gate every written byte passes, and a ledger for each socket.
+#![deny(unsafe_code)]
+
 pub mod budget;
+pub mod ledger;
 pub mod moment;
 pub mod pace;
+pub mod record;
+pub mod timer;
