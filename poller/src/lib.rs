@@ -6,4 +6,7 @@ pub mod ledger;
 pub mod moment;
 pub mod pace;
 pub mod record;
+#[allow(unsafe_code)]
+pub mod sys;
+mod tcp_info;
 pub mod timer;
