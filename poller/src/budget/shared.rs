@@ -137,7 +137,7 @@ impl Budget {
     /// Changes the rate, in bytes per second. Holds within one pacing interval, upward and downward: a transfer never
     /// freezes, the past is never paid back. 0 pauses all who spend through it, `None` lifts the limit.
     pub fn set_rate(&self, rate: Option<u64>) {
-        self.set_rate_at(rate, crate::clock());
+        self.set_rate_at(rate, crate::sys::now());
     }
 
     /// [`Budget::set_rate`] with the time as an argument.
@@ -239,7 +239,7 @@ impl BudgetBuilder {
 
     /// Makes it.
     pub fn build(self) -> Budget {
-        self.build_at(crate::clock())
+        self.build_at(crate::sys::now())
     }
 
     /// [`BudgetBuilder::build`] with the time as an argument.

@@ -197,10 +197,6 @@ impl Tree {
         &self.node(id).spec
     }
 
-    pub(crate) fn parent(&self, id: NodeId) -> Option<NodeId> {
-        self.node(id).parent
-    }
-
     /// Bytes charged to the node in its life, what was given back taken off.
     pub(crate) fn spent(&self, id: NodeId) -> u64 {
         self.node(id).spent
