@@ -166,10 +166,9 @@ impl Io<'_> {
 
     /// Ends the socket ([`Reason::Timeout`](crate::Reason::Timeout)) when the kernel, whose buffer is full, has
     /// taken nothing for so long. Pauses and holds do not count. `None`: never, the default.
+    /// Kept in steps of 10 ms, at most ten minutes.
     pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
-        let timeout_ms =
-            timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis().max(1)).unwrap_or(u32::MAX));
-        self.poller.sockets[self.index].gate.set_send_timeout_ms(timeout_ms);
+        self.poller.sockets[self.index].gate.set_send_timeout(timeout.unwrap_or(Duration::ZERO));
     }
 }
 
@@ -257,9 +256,9 @@ impl Io<'_> {
         let now = self.poller.now;
         let at = (now + after).max(now.plus_nanos(1));
         let key = self.key();
-        let slot = self.poller.sockets[self.index].timers.free_slot().unwrap_or(u16::MAX);
+        let slot = self.poller.sockets[self.index].free_timer_slot();
         let timer = self.poller.wheel.insert(at, Due::Session { key, reason, slot });
-        self.poller.sockets[self.index].timers.set(slot, Some(timer));
+        self.poller.sockets[self.index].set_timer(slot, Some(timer));
         if after < SHARP {
             self.poller.remember_sharp(at);
         }
@@ -268,7 +267,7 @@ impl Io<'_> {
 
     /// Cancels a timer of this session; says whether it was still to fire.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.poller.sockets[self.index].timers.forget(timer) && self.poller.wheel.cancel(timer).is_some()
+        self.poller.sockets[self.index].forget_timer(timer) && self.poller.wheel.cancel(timer).is_some()
     }
 
     /// Runs `job`, which may block, off the poller. Its result comes to [`Session::offloaded`], if the socket is
@@ -327,7 +326,7 @@ impl Io<'_> {
 
 impl Io<'_> {
     fn key(&self) -> Key {
-        Key { index: self.index as u32, generation: self.poller.sockets[self.index].generation }
+        Key { index: self.index as u32, generation: self.poller.sockets[self.index].generation() }
     }
 
     /// Every enqueue goes through here, so that none is left without a visit.

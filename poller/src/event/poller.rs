@@ -53,7 +53,6 @@ pub struct Poller {
     in_turn: bool,
 
     pub(super) sockets: Slab<Socket>,
-    pub(super) next_generation: u32,
     pub(super) listeners: Slab<Listener>,
     pub(super) reserve: sys::Reserve,
 
@@ -96,7 +95,6 @@ impl Poller {
             now,
             in_turn: false,
             sockets: Slab::new(),
-            next_generation: 1,
             listeners: Slab::new(),
             reserve: sys::Reserve::open()?,
             wheel: Wheel::new(now),
@@ -205,12 +203,12 @@ impl Poller {
             && !socket.doomed
         {
             socket.queued = true;
-            self.to_visit.push(Key { index: index as u32, generation: socket.generation });
+            self.to_visit.push(Key { index: index as u32, generation: socket.generation() });
         }
     }
 
     pub(super) fn lookup(&mut self, key: Key) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).filter(|socket| socket.generation == key.generation)
+        self.sockets.get_mut(key.index as usize).filter(|socket| socket.generation() == key.generation)
     }
 
     /// A socket and what its gate works with.
@@ -218,7 +216,7 @@ impl Poller {
         let socket = self.sockets.get_mut(index)?;
         let env = Env {
             now: self.now,
-            key: Key { index: index as u32, generation: socket.generation },
+            key: Key { index: index as u32, generation: socket.generation() },
             pacer: &mut self.pacer,
             wheel: &mut self.wheel,
             pools: &mut self.pools,
@@ -388,7 +386,7 @@ impl Poller {
             Due::Deadline(key) => self.deadline_due(key),
             Due::Session { key, reason, slot } => {
                 if let Some(socket) = self.lookup(key) {
-                    socket.timers.set(slot, None);
+                    socket.set_timer(slot, None);
                     self.with_socket(key, |session, io| session.timer(io, reason));
                 }
             }

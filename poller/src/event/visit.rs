@@ -146,7 +146,7 @@ impl Poller {
                 socket.ingress_paused = true;
                 socket.gate.ledger.set_ingress_paused(true, now);
                 if let Allowance::Until(until) = pause {
-                    let key = Key { index: index as u32, generation: socket.generation };
+                    let key = Key { index: index as u32, generation: socket.generation() };
                     let until = until.max(now.plus_nanos(1));
                     socket.rare().ingress_timer = Some(self.wheel.insert(until, Due::ResumeReading(key)));
                 }
