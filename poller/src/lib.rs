@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod ledger;
 pub mod moment;
+pub mod offload;
 pub mod pace;
 pub mod record;
 #[allow(unsafe_code)]
