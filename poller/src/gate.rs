@@ -23,6 +23,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -477,7 +478,10 @@ impl Gate {
         let Some(source) = out.outbox.front_source() else { return Step::Idle };
         let max = allowance.min(PULL_BYTES) as usize;
         let mut bytes = env.pools.take_buffer();
-        let pull = source.pull(max, &mut bytes);
+        let Ok(pull) = catch_unwind(AssertUnwindSafe(|| source.pull(max, &mut bytes))) else {
+            log::error!("a source panicked; its socket is closed");
+            return Step::Failed(End::local(Reason::Internal));
+        };
         if pull == Pull::Failed || bytes.len() > max {
             return Step::Failed(End::local(Reason::SourceFailed));
         }

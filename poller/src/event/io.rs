@@ -176,7 +176,20 @@ impl Io<'_> {
 impl Io<'_> {
     /// Stops reading: the peer's window closes.
     pub fn pause_reading(&mut self) {
-        self.poller.sockets[self.index].reading_paused = true;
+        let now = self.poller.now;
+        let socket = &mut self.poller.sockets[self.index];
+        socket.reading_paused = true;
+        // A place in a budget's queue is given up; the budget is asked again when reading goes on.
+        socket.ingress_paused = false;
+        socket.gate.ledger.set_ingress_paused(false, now);
+        if let Some(rare) = &mut socket.rare {
+            if let Some(timer) = rare.ingress_timer.take() {
+                self.poller.wheel.cancel(timer);
+            }
+            if let Some(flow) = rare.ingress {
+                self.poller.pacer.rest(flow, now);
+            }
+        }
     }
 
     /// Reads again.

@@ -69,7 +69,10 @@ impl Poller {
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
         let (peer, started) = (socket.peer(), socket.started_wall());
         let Some(session) = socket.session.take() else { return };
-        let phase = catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked");
+        let phase = match connected {
+            true => catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked"),
+            false => "connect",
+        };
         let record = socket.gate.ledger.into_record(Teardown {
             now,
             conn_id: socket.conn_id,
