@@ -202,8 +202,13 @@ impl Io<'_> {
 
 /// Budgets.
 impl Io<'_> {
-    /// Gives this socket a rate of its own, or takes it away.
+    /// Gives this socket a rate of its own, or takes it away. One [by the kernel](Limit::by_kernel) is handed on where
+    /// it can be (TCP, egress); there, bytes are not exempt by marks.
     pub fn set_limit(&mut self, direction: Direction, limit: Option<&Limit>) {
+        let limit = match direction {
+            Direction::Egress => self.poller.hand_to_kernel(self.index, limit),
+            Direction::Ingress => limit,
+        };
         if limit.is_none() && self.flow(direction).is_none() {
             return;
         }
@@ -227,19 +232,8 @@ impl Io<'_> {
         }
     }
 
-    /// The flow of a direction, made at the first need.
     fn join(&mut self, direction: Direction) -> crate::pace::FlowId {
-        if let Some(flow) = self.flow(direction) {
-            return flow;
-        }
-        let owner = self.index * 2 + usize::from(direction == Direction::Ingress);
-        let flow = self.poller.pacer.join(owner);
-        let socket = &mut self.poller.sockets[self.index];
-        match direction {
-            Direction::Egress => socket.gate.flow = Some(flow),
-            Direction::Ingress => socket.rare().ingress = Some(flow),
-        }
-        flow
+        self.poller.join(self.index, direction)
     }
 
     fn ask_again(&mut self, direction: Direction) {

@@ -153,6 +153,9 @@ impl Poller {
         if let Ok(false) = slept {
             average(&self.shared.counters.turn_ns, self.now.nanos_since(before));
         }
+        if self.pacer.begin_turn() {
+            self.ask_again();
+        }
         if slept.is_ok() {
             self.take_events(&events); // 3
         }
@@ -423,9 +426,6 @@ impl Poller {
 
     /// Phase 7.
     fn settle(&mut self) {
-        if self.pacer.begin_turn() {
-            self.ask_again();
-        }
         self.pacer.settle(self.now);
         while let Some(owner) = self.pacer.next_turn(self.now) {
             self.take_turn(owner);

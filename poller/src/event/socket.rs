@@ -6,6 +6,7 @@
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::budget::Limit;
 use crate::gate::Gate;
 use crate::pace::FlowId;
 use crate::record::{End, Peer, Role};
@@ -59,6 +60,8 @@ pub(crate) struct Rare {
     pub(crate) ingress_timer: Option<TimerId>,
     /// Connecting or lingering ends here.
     pub(crate) deadline: Option<TimerId>,
+    /// The egress limit, where the kernel keeps it.
+    pub(crate) kernel_limit: Option<Limit>,
     /// Timers of the session after the first.
     timers: Vec<Option<TimerId>>,
 }
