@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use crate::http::open_files::FileId;
 use crate::http::request::{Method, Request, Version};
 use crate::http::status::Status;
 
@@ -35,6 +36,8 @@ pub enum Body {
     File {
         /// The file; shared by the replies that send it.
         file: Arc<File>,
+        /// Which file it is.
+        id: FileId,
         /// Where the range begins.
         offset: u64,
         /// How many bytes.
