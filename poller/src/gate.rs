@@ -22,7 +22,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ use crate::transport::{Wire, Wrote};
 
 /// What is pulled from a source, or read from a file that cannot go by `sendfile`, at a time: the kernel's usual
 /// first send buffer is 87 KB, so that one pull is about one write.
-pub const PULL_BYTES: u64 = 64 * 1024;
+const PULL_BYTES: u64 = 64 * 1024;
 /// How far ahead a file is looked at, and brought in, before it is sent: some 10 ms of reading from a slow disk.
 const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
 /// What a transport that has bytes of its own to write may write of them at a time, when nothing else is queued.
@@ -347,7 +346,7 @@ impl Gate {
             self.lowat_set = true;
             if let (Some(bytes), true) = (env.notsent_lowat, self.wire.plain().is_tcp()) {
                 // Of no consequence if refused: a pause is felt a little later.
-                let _ = sys::set_notsent_lowat(self.wire.plain().as_raw_fd(), bytes);
+                let _ = sys::set_notsent_lowat(self.wire.plain(), bytes);
             }
         }
         None
@@ -432,9 +431,9 @@ impl Gate {
                 if matches!(out.outbox.front(), Front::File(range) if range.len <= wrote.plain) {
                     out.warm_until = 0;
                 }
-                let begun = out
-                    .outbox
-                    .sent(wrote.plain, now, sums.as_ref(), env.passed, &mut |buffer| pools.give_buffer(buffer));
+                let begun = out.outbox.sent(wrote.plain, now, sums.as_ref(), env.passed, &mut |buffer| {
+                    pools.give_buffer(buffer)
+                });
                 let pending = out.outbox.pending();
                 self.ledger.set_pending(pending > 0, now);
                 if self.above_high && pending <= u64::from(self.low) {
@@ -623,7 +622,7 @@ fn warm(range: &crate::outbox::FileRange, allowance: u64, warm_until: &mut u64) 
     }
     let window = range.len.min(allowance.max(WARM_WINDOW_BYTES));
     // Where the question cannot be answered, sending will show.
-    let warm = sys::file_is_warm(range.file.as_raw_fd(), range.offset, window).unwrap_or(true);
+    let warm = sys::file_is_warm(&*range.file, range.offset, window).unwrap_or(true);
     if warm {
         *warm_until = range.offset + window;
     }

@@ -11,7 +11,9 @@ pub mod outbox;
 pub mod pace;
 pub mod record;
 mod session;
+#[allow(unsafe_code)]
 pub mod sys;
+mod tcp_info;
 pub mod timer;
 pub mod transport;
 
@@ -23,9 +25,7 @@ pub use event::{
 pub use ledger::{Ledger, Sums};
 pub use moment::Moment;
 pub use outbox::{Chunk, Edge, Mark, Passed, Pull, Source};
-pub use record::{
-    ConnectionRecord, End, Pauses, Peer, Reason, Refusal, Role, TcpFigures, Who,
-};
+pub use record::{ConnectionRecord, End, Pauses, Peer, Reason, Refusal, Role, TcpFigures, Who};
 pub use session::{Acceptor, Admission, Session};
 pub use timer::TimerId;
 pub use transport::{Plain, Transport, Wire};

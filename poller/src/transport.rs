@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read as _};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -125,7 +125,7 @@ impl Transport for Plain {
         if offered == 0 {
             return Ok(Wrote::default());
         }
-        let n = sys::send_vectored(self.as_raw_fd(), bufs, more)?;
+        let n = sys::send_vectored(&*self, bufs, more)?;
         Ok(Wrote { plain: n as u64, wire: n as u64, full: n < offered })
     }
 
@@ -137,7 +137,7 @@ impl Transport for Plain {
         wire_allowance: u64,
     ) -> io::Result<Option<Wrote>> {
         let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
-        let n = sys::send_file(self.as_raw_fd(), file.as_raw_fd(), offset, ask)?;
+        let n = sys::send_file(&*self, file, offset, ask)?;
         Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: n < ask }))
     }
 
@@ -158,11 +158,11 @@ impl Transport for Plain {
     }
 }
 
-impl AsRawFd for Plain {
-    fn as_raw_fd(&self) -> RawFd {
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Plain::Tcp(stream) => stream.as_raw_fd(),
-            Plain::Unix(stream) => stream.as_raw_fd(),
+            Plain::Tcp(stream) => stream.as_fd(),
+            Plain::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -245,7 +245,7 @@ impl fmt::Debug for Wire {
         match self {
             Wire::Plain(Plain::Tcp(stream)) => write!(f, "Tcp({})", stream.as_raw_fd()),
             Wire::Plain(Plain::Unix(stream)) => write!(f, "Unix({})", stream.as_raw_fd()),
-            Wire::Boxed(transport) => write!(f, "Boxed({})", transport.plain().as_raw_fd()),
+            Wire::Boxed(transport) => write!(f, "Boxed({})", transport.plain().as_fd().as_raw_fd()),
         }
     }
 }

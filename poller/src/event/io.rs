@@ -167,7 +167,8 @@ impl Io<'_> {
     /// Ends the socket ([`Reason::Timeout`](crate::Reason::Timeout)) when the kernel, whose buffer is full, has
     /// taken nothing for so long. Pauses and holds do not count. `None`: never, the default.
     pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
-        let timeout_ms = timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis().max(1)).unwrap_or(u32::MAX));
+        let timeout_ms =
+            timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis().max(1)).unwrap_or(u32::MAX));
         self.poller.sockets[self.index].gate.set_send_timeout_ms(timeout_ms);
     }
 }
@@ -285,7 +286,11 @@ impl Io<'_> {
     }
 
     /// Connects to another peer on the same poller, as [`Poller::connect`] does.
-    pub fn connect(&mut self, address: std::net::SocketAddr, session: Box<dyn Session>) -> Option<SocketHandle> {
+    pub fn connect(
+        &mut self,
+        address: std::net::SocketAddr,
+        session: Box<dyn Session>,
+    ) -> Option<SocketHandle> {
         self.poller.connect(address, session)
     }
 

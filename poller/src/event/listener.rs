@@ -151,21 +151,27 @@ impl Poller {
         match accepted {
             Some(Ok((plain, peer))) => {
                 drop(plain);
-                self.reserve.regain();
+                self.regain_reserve();
                 add(&self.shared.counters.shed, 1);
                 self.tell_refused(index, peer, Reason::Descriptors);
                 true
             }
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.reserve.regain();
+                self.regain_reserve();
                 false
             }
             Some(Err(_)) => {
-                self.reserve.regain();
+                self.regain_reserve();
                 self.retry_listener(index);
                 false
             }
             None => false,
+        }
+    }
+
+    fn regain_reserve(&mut self) {
+        if let Err(error) = self.reserve.reopen() {
+            log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +30,11 @@ impl Poller {
     }
 
     /// Connects to a Unix socket.
-    pub fn connect_unix(&mut self, path: impl AsRef<Path>, session: Box<dyn Session>) -> Option<SocketHandle> {
+    pub fn connect_unix(
+        &mut self,
+        path: impl AsRef<Path>,
+        session: Box<dyn Session>,
+    ) -> Option<SocketHandle> {
         let path = path.as_ref();
         let stream = UnixStream::connect(path).map(Plain::Unix);
         self.connect_plain(stream, unix_peer(Some(path)), session)
@@ -103,8 +106,7 @@ impl Poller {
         let key = Key { index: index as u32, generation };
         set_options(wire.plain(), &self.config.socket);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) =
-            self.poll.registry().register(wire.plain_mut(), Self::socket_token(key), interest)
+        if let Err(error) = self.poll.registry().register(wire.plain_mut(), Self::socket_token(key), interest)
         {
             log::error!("{}: cannot register a socket: {error}", self.config.name);
             drop(wire);
@@ -115,7 +117,8 @@ impl Poller {
         if !connecting {
             ledger.connected(now);
         }
-        let mut socket = Socket::new(Gate::new(wire, ledger), session, peer, role, next_conn_id(), generation);
+        let mut socket =
+            Socket::new(Gate::new(wire, ledger), session, peer, role, next_conn_id(), generation);
         if connecting {
             socket.life = Life::Connecting;
             socket.gate.told_writable = false;
@@ -228,8 +231,7 @@ fn set_options(plain: &Plain, options: &super::SocketOptions) {
     let Plain::Tcp(stream) = plain else { return };
     let mut result = if options.nodelay { stream.set_nodelay(true) } else { Ok(()) };
     if options.send_buffer.is_some() || options.receive_buffer.is_some() {
-        result =
-            result.and(sys::set_buffers(stream.as_raw_fd(), options.send_buffer, options.receive_buffer));
+        result = result.and(sys::set_buffers(stream, options.send_buffer, options.receive_buffer));
     }
     if let Err(error) = result {
         log::debug!("cannot set options of a socket: {error}");

@@ -98,12 +98,12 @@ impl Poller {
             sockets: Slab::new(),
             next_generation: 1,
             listeners: Slab::new(),
-            reserve: sys::Reserve::new()?,
+            reserve: sys::Reserve::open()?,
             wheel: Wheel::new(now),
             timer_fd,
             sharp: Vec::new(),
             sharp_armed: None,
-            pacer: Pacer::default(),
+            pacer: new_pacer(&config),
             offload: Offload::new(),
             pools: Pools::default(),
             read_buffer: vec![0; config.read_buffer.max(1)],
@@ -488,4 +488,9 @@ impl Drop for Poller {
         }
         self.tear_down_doomed();
     }
+}
+
+fn new_pacer(config: &Config) -> Pacer {
+    let _ = config.pace_interval;
+    Pacer
 }

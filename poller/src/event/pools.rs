@@ -16,6 +16,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 
 #[derive(Default)]
 pub(crate) struct Pools {
+    #[expect(clippy::vec_box, reason = "the box itself moves between the pool and the sockets")]
     outgoing: Vec<Box<Outgoing>>,
     buffers: Vec<Vec<u8>>,
 }

@@ -1,7 +1,6 @@
 //! The end of a socket: the one place where a ledger becomes a record and a session gets it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::os::fd::AsRawFd;
 
 use super::Poller;
 use super::figures::add;
@@ -58,10 +57,14 @@ impl Poller {
         let dropped_out = socket.gate.clear(&mut env);
         let plain = socket.gate.wire.plain_mut();
         let connected = socket.life != Life::Connecting;
-        let tcp = if plain.is_tcp() && connected { sys::tcp_info(plain.as_raw_fd()).ok() } else { None };
+        let tcp = if plain.is_tcp() && connected {
+            sys::tcp_info(&*plain, socket.role, socket.peer_finished).ok()
+        } else {
+            None
+        };
         if dropped_out > 0 && connected {
             // The peer must not take a part for the whole.
-            let _ = sys::set_linger_reset(plain.as_raw_fd());
+            let _ = sys::set_linger_reset(&*plain);
         }
         let _ = self.poll.registry().deregister(plain);
         add(&self.shared.counters.open, u64::MAX);

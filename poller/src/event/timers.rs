@@ -78,7 +78,9 @@ impl SessionTimers {
 
     pub(crate) fn cancel_all(&mut self, wheel: &mut Wheel<Due>) {
         let others = self.others.take();
-        for timer in self.first.take().into_iter().chain(others.into_iter().flat_map(|others| *others).flatten()) {
+        for timer in
+            self.first.take().into_iter().chain(others.into_iter().flat_map(|others| *others).flatten())
+        {
             wheel.cancel(timer);
         }
     }

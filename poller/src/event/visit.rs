@@ -220,8 +220,11 @@ impl Poller {
     /// It is this owner's turn at a shared budget: an index, doubled, plus one for ingress.
     pub(super) fn take_turn(&mut self, owner: usize) {
         let index = owner >> 1;
-        let Some((socket, env)) = self.gate_parts(index) else { return };
         self.current = Some(index);
+        let Some((socket, env)) = self.gate_parts(index) else {
+            self.current = None;
+            return;
+        };
         if owner & 1 == 0 {
             socket.gate.resume(env.wheel, env.now);
         } else {
@@ -250,10 +253,9 @@ impl Poller {
 
     /// Has a cold piece of a file brought in off the poller.
     fn bring_in(&mut self, key: Key, file: Arc<std::fs::File>, offset: u64, len: u64) {
-        use std::os::fd::AsRawFd;
         let shared = self.shared.clone();
         let job = Box::new(move || {
-            if let Err(error) = sys::warm_file(file.as_raw_fd(), offset, len) {
+            if let Err(error) = sys::warm_file(&file, offset, len) {
                 log::debug!("cannot read ahead in a file: {error}");
             }
             // An error too: sending from the file will show what it is.

@@ -195,7 +195,8 @@ impl Outbox {
 
     /// The bytes at the front, cut to `max`, at most [`MAX_SLICES`] pieces.
     pub fn slices(&self, max: u64) -> Slices<'_> {
-        let mut slices = Slices { list: [IoSlice::new(&[]); MAX_SLICES], used: 0, bytes: 0, before_file: false };
+        let mut slices =
+            Slices { list: [IoSlice::new(&[]); MAX_SLICES], used: 0, bytes: 0, before_file: false };
         let mut skip = self.front_sent;
         for segment in &self.segments {
             match segment {
