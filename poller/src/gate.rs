@@ -416,7 +416,7 @@ impl Gate {
         let now = env.now;
         if wrote.wire > 0 {
             if let Some(flow) = self.flow {
-                env.pacer.charge(flow, wrote.wire, now);
+                env.pacer.charge(flow, wrote.wire);
             }
             self.ledger.note_out(wrote.wire, wrote.plain, now);
             *room = room.saturating_sub(wrote.wire);

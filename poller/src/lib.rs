@@ -17,7 +17,7 @@ mod tcp_info;
 pub mod timer;
 pub mod transport;
 
-pub use budget::{Budget, Limit};
+pub use budget::{Budget, BudgetBuilder, KeyedBudgets, Limit};
 pub use event::{
     Config, Direction, Figures, Handle, Io, ListenerId, Listening, Poller, SocketHandle, SocketOptions,
     SubmitError,

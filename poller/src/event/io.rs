@@ -203,7 +203,7 @@ impl Io<'_> {
     /// Spends through a shared budget as well. A flow has a bounded number of them.
     pub fn spend_through(&mut self, direction: Direction, budget: &Budget, weight: u32) {
         let flow = self.join(direction);
-        self.poller.pacer.spend_through(flow, budget, weight, self.poller.now);
+        self.poller.pacer.spend_through(flow, budget, weight);
         self.ask_again(direction);
     }
 

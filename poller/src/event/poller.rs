@@ -18,6 +18,7 @@ use super::pools::Pools;
 use super::socket::{Life, Socket};
 use super::timers::{Due, Key};
 use super::{Config, Io};
+use crate::budget::Signal;
 use crate::gate::Env;
 use crate::moment::Moment;
 use crate::offload::Offload;
@@ -89,9 +90,10 @@ impl Poller {
         let timer_fd = sys::TimerFd::new()?;
         poll.registry().register(&mut SourceFd(&timer_fd.as_raw_fd()), TIMER_FD, Interest::READABLE)?;
         let now = sys::now();
+        let shared = Arc::new(Shared::new(waker));
         Ok(Poller {
             events: Some(Events::with_capacity(config.events_per_turn.max(1))),
-            shared: Arc::new(Shared::new(waker)),
+            shared: shared.clone(),
             work: Vec::new(),
             now,
             in_turn: false,
@@ -103,7 +105,7 @@ impl Poller {
             timer_fd,
             sharp: Vec::new(),
             sharp_armed: None,
-            pacer: new_pacer(&config),
+            pacer: new_pacer(&config, shared),
             offload: Offload::new(),
             pools: Pools::default(),
             read_buffer: vec![0; config.read_buffer.max(1)],
@@ -423,11 +425,11 @@ impl Poller {
 
     /// Phase 7.
     fn settle(&mut self) {
-        if self.pacer.take_changed() {
+        if self.pacer.begin_turn() {
             self.ask_again();
         }
         self.pacer.settle(self.now);
-        while let Some(owner) = self.pacer.next_turn() {
+        while let Some(owner) = self.pacer.next_turn(self.now) {
             self.take_turn(owner);
         }
     }
@@ -490,7 +492,7 @@ impl Drop for Poller {
     }
 }
 
-fn new_pacer(config: &Config) -> Pacer {
-    let _ = config.pace_interval;
-    Pacer
+/// A change of a rate, from whatever thread, ends the poller's sleep.
+fn new_pacer(config: &Config, shared: Arc<Shared>) -> Pacer {
+    Pacer::new(config.pace_interval, Signal::new(move || shared.wake()))
 }

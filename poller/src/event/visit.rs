@@ -156,7 +156,7 @@ impl Poller {
         match socket.gate.wire.get().read(&mut buffer[..wanted as usize], allowance) {
             Ok(received) => {
                 if let Some(flow) = flow {
-                    self.pacer.charge(flow, received.wire, now);
+                    self.pacer.charge(flow, received.wire);
                 }
                 socket.gate.ledger.note_in(received.wire, received.plain as u64, now);
                 if received.eof || (received.drained && !socket.told_hup) {
