@@ -62,7 +62,8 @@ impl Root {
         let last = names.pop();
         let mut directory = None;
         for name in names {
-            directory = Some(open_in(directory.as_ref().unwrap_or(&self.directory), name, libc::O_DIRECTORY)?);
+            directory =
+                Some(open_in(directory.as_ref().unwrap_or(&self.directory), name, libc::O_DIRECTORY)?);
         }
         // A slash at the end wants a directory.
         let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
@@ -136,7 +137,18 @@ mod tests {
             assert_eq!(read(&root, "./sub/./b").unwrap(), "b");
             assert!(root.file(Path::new(""), false).unwrap().metadata().unwrap().is_dir());
             assert!(root.file(Path::new("sub/"), false).unwrap().metadata().unwrap().is_dir());
-            for path in ["../secret", "/etc/passwd", "out", "up/secret", "etc/passwd", "magic/etc/passwd", "loop", "a/", "a/b", "none"] {
+            for path in [
+                "../secret",
+                "/etc/passwd",
+                "out",
+                "up/secret",
+                "etc/passwd",
+                "magic/etc/passwd",
+                "loop",
+                "a/",
+                "a/b",
+                "none",
+            ] {
                 assert!(root.file(Path::new(path), false).is_err(), "{path} (walks: {walks})");
             }
             // A link that stays inside is followed by the kernel; walking by hand follows none.

@@ -122,8 +122,10 @@ fn quantity(text: &str) -> Result<u64, Fault> {
         "kbit" | "Kbit" => (1_000, 8),
         "Mbit" => (1_000_000, 8),
         "Gbit" => (1_000_000_000, 8),
-        "b" | "kb" | "Kb" | "mb" | "Mb" | "gb" | "Gb" | "bps" | "kbps" | "Kbps" | "Mbps" | "mbps" | "Gbps"
-        | "gbps" => return Err(if number.is_empty() { Fault::Unreadable } else { Fault::Ambiguous }),
+        "b" | "kb" | "Kb" | "mb" | "Mb" | "gb" | "Gb" | "bps" | "kbps" | "Kbps" | "Mbps" | "mbps"
+        | "Gbps" | "gbps" => {
+            return Err(if number.is_empty() { Fault::Unreadable } else { Fault::Ambiguous });
+        }
         _ if number.is_empty() => return Err(Fault::Unreadable),
         _ => return Err(Fault::Unit),
     };
@@ -205,9 +207,37 @@ mod tests {
     #[test]
     fn bad_ones_are_refused_with_good_ones_shown() {
         let table = [
-            "", " ", "k", "MB", "fast", "-1", "+1", "1x", "1..5k", "1.k", ".5k", "1.5.5k", "1 M B", "1e6", "0x10",
-            "1,5MB", "1Mb", "1mb", "8Mbps", "1MBit", "1TB", "1k/h", "1/s/s", "/s", "٣k", "99999999999999999999",
-            "9999999999999g", "1MB/S", "NaN", "inf", "1mB",
+            "",
+            " ",
+            "k",
+            "MB",
+            "fast",
+            "-1",
+            "+1",
+            "1x",
+            "1..5k",
+            "1.k",
+            ".5k",
+            "1.5.5k",
+            "1 M B",
+            "1e6",
+            "0x10",
+            "1,5MB",
+            "1Mb",
+            "1mb",
+            "8Mbps",
+            "1MBit",
+            "1TB",
+            "1k/h",
+            "1/s/s",
+            "/s",
+            "٣k",
+            "99999999999999999999",
+            "9999999999999g",
+            "1MB/S",
+            "NaN",
+            "inf",
+            "1mB",
         ];
         for text in table {
             let message = rate(text).expect_err(text);
@@ -238,8 +268,15 @@ mod tests {
 
     #[test]
     fn durations_people_write() {
-        let table: &[(&str, u64)] =
-            &[("1ms", 1), ("40ms", 40), ("250 ms", 250), ("5s", 5_000), ("1.5s", 1_500), ("1m", 60_000), ("1h", 3_600_000)];
+        let table: &[(&str, u64)] = &[
+            ("1ms", 1),
+            ("40ms", 40),
+            ("250 ms", 250),
+            ("5s", 5_000),
+            ("1.5s", 1_500),
+            ("1m", 60_000),
+            ("1h", 3_600_000),
+        ];
         for &(text, millis) in table {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text:?}");
         }

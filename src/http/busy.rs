@@ -3,8 +3,8 @@
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 use tidegate_poller::{Io, Session};
 
-use crate::http::reply::{Persistence, Reply, write_head};
 use crate::http::reply::Body;
+use crate::http::reply::{Persistence, Reply, write_head};
 use crate::http::service::Seat;
 use crate::http::status::Status;
 

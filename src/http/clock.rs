@@ -10,7 +10,7 @@ use tidegate_poller::moment::Moment;
 
 /// A poller thread's view of the wall clock.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     moment: Moment,
     wall: SystemTime,
     second: u64,
@@ -21,14 +21,14 @@ const RENEW_AFTER: Duration = Duration::from_millis(500);
 
 impl Clock {
     /// A clock that was read at `now`.
-    pub fn new(now: Moment, wall: SystemTime) -> Clock {
+    pub(super) fn new(now: Moment, wall: SystemTime) -> Clock {
         let mut clock = Clock { moment: now, wall, second: u64::MAX, date: String::new() };
         clock.date(now);
         clock
     }
 
     /// Renews the pair when it is old. `read` is the wall clock.
-    pub fn refresh(&mut self, now: Moment, read: impl FnOnce() -> SystemTime) {
+    pub(super) fn refresh(&mut self, now: Moment, read: impl FnOnce() -> SystemTime) {
         if now - self.moment >= RENEW_AFTER {
             self.moment = now;
             self.wall = read();
@@ -36,7 +36,7 @@ impl Clock {
     }
 
     /// The wall time of a moment, before or after the pair was read.
-    pub fn wall(&self, moment: Moment) -> SystemTime {
+    pub(super) fn wall(&self, moment: Moment) -> SystemTime {
         if moment >= self.moment {
             self.wall + (moment - self.moment)
         } else {
@@ -45,7 +45,7 @@ impl Clock {
     }
 
     /// The Date field at `now`.
-    pub fn date(&mut self, now: Moment) -> &str {
+    pub(super) fn date(&mut self, now: Moment) -> &str {
         let wall = self.wall(now);
         // A clock before 1970 or after 9999 has no HTTP date; any that is valid is as wrong as another.
         let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(253_402_300_799);

@@ -88,7 +88,8 @@ impl Exchange {
     /// The record of an exchange whose reply has gone to the last byte.
     pub(super) fn complete(self, connection: Connection, mark: &Passed, clock: &Clock) -> ExchangeRecord {
         // The poller passes what was marked, in order, so both are there.
-        let begun = self.begun.unwrap_or(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
+        let begun =
+            self.begun.unwrap_or(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
         let (head_out, body_out, end, phase) = match self.reply {
             Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
             None => (0, 0, End::local(Reason::Internal), "reply"),

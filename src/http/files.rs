@@ -49,7 +49,8 @@ impl Handler for Files {
                 let (root, request) = (self.root.clone(), request.clone());
                 Answer::Later(Box::new(move || {
                     // Allowed to wait, so this cannot say that it would have to; should it, nothing is served.
-                    answer(&root, &request, now, false).unwrap_or_else(|MayBlock| Reply::error(Status::UNAVAILABLE))
+                    answer(&root, &request, now, false)
+                        .unwrap_or_else(|MayBlock| Reply::error(Status::UNAVAILABLE))
                 }))
             }
         }
@@ -94,7 +95,11 @@ fn answer(root: &Root, request: &Request, now: SystemTime, cached_only: bool) ->
 }
 
 enum Found {
-    File { file: File, metadata: Metadata, media: MediaType },
+    File {
+        file: File,
+        metadata: Metadata,
+        media: MediaType,
+    },
     /// A directory without an index.
     Page(String),
     /// A directory, asked for without the slash that makes links in it work.
@@ -169,7 +174,13 @@ fn entries(root: &Root, directory: &File, path: &Path) -> io::Result<(Vec<Entry>
     Ok((entries, false))
 }
 
-fn file_reply(request: &Request, file: File, metadata: &Metadata, media: MediaType, now: SystemTime) -> Reply {
+fn file_reply(
+    request: &Request,
+    file: File,
+    metadata: &Metadata,
+    media: MediaType,
+    now: SystemTime,
+) -> Reply {
     let length = metadata.len();
     let validators = Validators::new(length, metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), now);
     let asked = match conditional::weigh(request, &validators) {
@@ -217,7 +228,9 @@ fn page_reply(page: String) -> Reply {
     let mut reply = Reply::new(Status::OK);
     reply.fields.add("Content-Type", format_args!("text/html; charset=utf-8"));
     // Names are strangers' text: should the escaping ever fail, nothing runs.
-    reply.fields.add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
+    reply
+        .fields
+        .add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
     reply.fields.add("Cache-Control", format_args!("no-cache"));
     reply.body = Body::Bytes(page.into_bytes());
     reply
@@ -234,7 +247,9 @@ fn status_of(error: &io::Error, path: &[u8]) -> Status {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => Status::FORBIDDEN,
         // A link in circles or out of the root, a name that is too long, a socket: all are "not here".
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG) => Status::NOT_FOUND,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG) => {
+            Status::NOT_FOUND
+        }
         Some(libc::ENXIO | libc::ENODEV) => Status::NOT_FOUND,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => Status::UNAVAILABLE,
         None if error.kind() == io::ErrorKind::NotFound => Status::NOT_FOUND,

@@ -91,7 +91,12 @@ fn row(html: &mut String, entry: &Entry) {
     let slash = if entry.directory { "/" } else { "" };
     let name = String::from_utf8_lossy(&entry.name);
     // "./" keeps a name such as "javascript:x" a name.
-    let _ = write!(html, "<tr><td><a href=\"./{}{slash}\">{}{slash}</a></td><td>", encode_part(&entry.name), Text(&name));
+    let _ = write!(
+        html,
+        "<tr><td><a href=\"./{}{slash}\">{}{slash}</a></td><td>",
+        encode_part(&entry.name),
+        Text(&name)
+    );
     if !entry.directory {
         html.push_str(&human_size(entry.size));
     }
@@ -113,7 +118,9 @@ impl std::fmt::Display for Text<'_> {
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
                 // A name with a line break, or one that turns the writing direction, must not fake another row.
-                c if c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                c if c.is_control()
+                    || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                {
                     f.write_char('\u{fffd}')?;
                 }
                 c => f.write_char(c)?,
@@ -145,11 +152,13 @@ fn date(seconds: i64) -> String {
     };
     let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
     let mut words = text.split(' ').skip(1);
-    let (Some(day), Some(month), Some(year), Some(time)) = (words.next(), words.next(), words.next(), words.next())
+    let (Some(day), Some(month), Some(year), Some(time)) =
+        (words.next(), words.next(), words.next(), words.next())
     else {
         return String::new();
     };
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS.iter().position(|&name| name == month).map_or(0, |index| index + 1);
     format!("{year}-{month:02}-{day} {}", time.get(..5).unwrap_or_default())
 }
@@ -164,8 +173,13 @@ mod tests {
 
     #[test]
     fn directories_come_first_then_names() {
-        let html = page(b"a/b", vec![entry("Zed", false, 1), entry("apple", false, 2_048), entry("sub", true, 0)], false);
-        let places: Vec<_> = ["../", "sub/", "apple", "Zed"].map(|name| html.find(&format!(">{name}</a>"))).to_vec();
+        let html = page(
+            b"a/b",
+            vec![entry("Zed", false, 1), entry("apple", false, 2_048), entry("sub", true, 0)],
+            false,
+        );
+        let places: Vec<_> =
+            ["../", "sub/", "apple", "Zed"].map(|name| html.find(&format!(">{name}</a>"))).to_vec();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(html.contains("<td>2.0 KiB</td><td>1994-11-06 08:49</td>"));
         assert!(html.contains("<a href=\"/a/\">a</a>/<a href=\"/a/b/\">b</a>/"));
@@ -180,7 +194,17 @@ mod tests {
 
     #[test]
     fn hostile_names_stay_names() {
-        let names = ["<script>alert(1)</script>", "\"onmouseover=x", "javascript:alert(1)", "a&b", "a?b#c%d", "x\ny", "a\u{202e}fdp.exe", "..", "//evil"];
+        let names = [
+            "<script>alert(1)</script>",
+            "\"onmouseover=x",
+            "javascript:alert(1)",
+            "a&b",
+            "a?b#c%d",
+            "x\ny",
+            "a\u{202e}fdp.exe",
+            "..",
+            "//evil",
+        ];
         for name in names {
             let html = page(b"d", vec![entry(name, false, 1)], false);
             assert!(!html.contains("<script>") && !html.contains("\"onmouseover"), "{name}");

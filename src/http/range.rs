@@ -48,7 +48,11 @@ fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(digits.iter().fold(0, |sum: u64, &digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
+    Some(
+        digits
+            .iter()
+            .fold(0, |sum: u64, &digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))),
+    )
 }
 
 #[cfg(test)]

@@ -139,7 +139,12 @@ pub fn sends_body(method: Option<Method>, status: Status) -> bool {
 pub fn write_head(out: &mut Vec<u8>, reply: &Reply, date: &str, persistence: Persistence) {
     out.extend_from_slice(b"HTTP/1.1 ");
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "{} {}\r\nServer: tidegate\r\nDate: {date}\r\n", reply.status.code(), reply.status.phrase());
+    let _ = write!(
+        out,
+        "{} {}\r\nServer: tidegate\r\nDate: {date}\r\n",
+        reply.status.code(),
+        reply.status.phrase()
+    );
     if !reply.status.is_bodiless() {
         let _ = write!(out, "Content-Length: {}\r\n", reply.body.len());
     }
@@ -175,7 +180,9 @@ mod tests {
             "HTTP/1.1 304 Not Modified\r\nServer: tidegate\r\nDate: DATE\r\nConnection: keep-alive\r\n\r\n"
         );
         let error = head(&Reply::error(Status::NOT_FOUND), Persistence::Closed);
-        assert!(error.starts_with("HTTP/1.1 404 Not Found\r\n") && error.ends_with("Connection: close\r\n\r\n"));
+        assert!(
+            error.starts_with("HTTP/1.1 404 Not Found\r\n") && error.ends_with("Connection: close\r\n\r\n")
+        );
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Request {
     }
 
     /// The value of the first field of this name.
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
+    pub fn field<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.all(name).next()
     }
 
@@ -277,7 +277,10 @@ impl Request {
                 return Err((Status::BAD_REQUEST, "Transfer-Encoding cannot stand here."));
             }
             if coding.eq_ignore_ascii_case(b"chunked") {
-                return Err((Status::LENGTH_REQUIRED, "This server takes no chunked body; leave the body out."));
+                return Err((
+                    Status::LENGTH_REQUIRED,
+                    "This server takes no chunked body; leave the body out.",
+                ));
             }
             return Err((Status::NOT_IMPLEMENTED, "This transfer coding is not known here."));
         }
@@ -315,11 +318,12 @@ fn broken(bytes: &[u8], status: Status, advice: &'static str) -> Parsed {
     })
 }
 
-/// A first line that ends in `HTTP/` and a digit is from a client of another version; anything else is no HTTP.
+/// Three words, the last of them `HTTP/` and a digit, are from a client of another version; anything else is no
+/// HTTP.
 fn names_a_version(window: &[u8]) -> bool {
     let line = window.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
-    let word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    word.strip_prefix(b"HTTP/").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+    let words: Vec<&[u8]> = line.splitn(4, |&b| b == b' ').collect();
+    matches!(words[..], [_, _, version] if matches!(version.strip_prefix(b"HTTP/"), Some([b'0'..=b'9', ..])))
 }
 
 fn advice_for(error: httparse::Error) -> &'static str {

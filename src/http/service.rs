@@ -77,6 +77,7 @@ pub struct Service {
     census: Arc<Census>,
     pub(super) clock: RefCell<Clock>,
     pub(super) open_files: RefCell<OpenFiles>,
+    #[expect(clippy::vec_box, reason = "lent as boxes: a session holds a pointer, not the state")]
     spare: RefCell<Vec<Box<Work>>>,
 }
 
@@ -155,7 +156,8 @@ impl Door {
     }
 
     fn seat(&self, count: fn(&Census) -> &AtomicUsize, max: usize) -> Option<Seat> {
-        Census::try_enter(count(&self.service.census), max).then(|| Seat { service: self.service.clone(), count })
+        Census::try_enter(count(&self.service.census), max)
+            .then(|| Seat { service: self.service.clone(), count })
     }
 }
 

@@ -26,7 +26,7 @@ use tidegate_poller::{Edge, Io, Mark, Passed, Session, TimerId};
 use crate::http::exchange::{Asked, Connection, Exchange, ReplyFacts};
 use crate::http::handler::Answer;
 use crate::http::reply::{Body, Persistence, Reply, sends_body, write_head};
-use crate::http::request::{Method, Parsed, Refused, Request, parse};
+use crate::http::request::{HEAD_MAX, Method, Parsed, Refused, Request, parse};
 use crate::http::service::Seat;
 use crate::http::status::Status;
 
@@ -55,8 +55,8 @@ pub(super) struct HttpSession {
     reading_paused: bool,
     /// The peer will send no more.
     peer_finished: bool,
-    /// The server is stopping: the next reply is the last.
-    draining: bool,
+    /// The next reply is the last: the server is stopping, or what follows could be a body or a request.
+    last_next: bool,
     /// The phase in which the end was decided on, once it was.
     ended_in: Option<&'static str>,
 }
@@ -91,7 +91,7 @@ pub(super) struct Work {
     body_left: u64,
     /// In order. All but the last have their reply in the outbox.
     exchanges: VecDeque<Exchange>,
-    /// What had been added up when the gate was done with the exchange before.
+    /// What had been added up when the gate was done with the exchange before, or this one came first.
     pauses_before: Pauses,
 }
 
@@ -127,17 +127,13 @@ impl HttpSession {
             reading: Reading::Head,
             reading_paused: false,
             peer_finished: false,
-            draining: false,
+            last_next: false,
             ended_in: None,
         }
     }
 
     fn work(&mut self) -> &mut Work {
-        if self.work.is_none() {
-            self.work = Some(self.seat.take_work());
-        }
-        // Just put there.
-        self.work.get_or_insert_default()
+        self.work.get_or_insert_with(|| self.seat.take_work())
     }
 }
 
@@ -147,7 +143,7 @@ impl Session for HttpSession {
         io.set_send_timeout(Some(self.seat.settings.send_timeout));
         self.seat.settings.pacing.join(io);
         if io.is_shutting_down() {
-            self.draining = true;
+            self.last_next = true;
         }
         self.set_deadline(io, Some(self.opened + self.seat.settings.header_timeout));
     }
@@ -226,7 +222,7 @@ impl Session for HttpSession {
     }
 
     fn shutdown(&mut self, io: &mut Io<'_>) {
-        self.draining = true;
+        self.last_next = true;
         self.settle(io);
     }
 
@@ -336,20 +332,21 @@ impl HttpSession {
             self.reading = Reading::Body;
         } else if method == Method::Other {
             // It will be refused for its method, which says more than its size does.
-            self.draining = true;
+            self.last_next = true;
             self.handle(io);
         } else if body > BODY_MAX {
             self.last_reply(io, Reply::error(Status::CONTENT_TOO_LARGE), Reason::Denied, "request");
         } else {
             // A client that waits for "100 Continue" may send the body after all: no telling what comes next.
-            self.draining = true;
+            self.last_next = true;
             self.handle(io);
         }
     }
 
     /// The request is here: has it answered.
     fn handle(&mut self, io: &mut Io<'_>) {
-        let Some(Asked::Request(request)) = self.work().exchanges.back().map(|exchange| &exchange.asked) else {
+        let Some(Asked::Request(request)) = self.work().exchanges.back().map(|exchange| &exchange.asked)
+        else {
             return;
         };
         let request = request.clone();
@@ -382,9 +379,10 @@ impl HttpSession {
 impl HttpSession {
     /// Queues the reply to the latest request.
     fn reply(&mut self, io: &mut Io<'_>, reply: Reply) {
+        let last = reply.close || self.last_next;
         let Some(exchange) = self.work().exchanges.back() else { return };
         let persistence = match &exchange.asked {
-            Asked::Request(request) if !reply.close && !self.draining => Persistence::asked_by(request),
+            Asked::Request(request) if !last => Persistence::asked_by(request),
             _ => Persistence::Closed,
         };
         self.reading = Reading::Head;
@@ -401,7 +399,14 @@ impl HttpSession {
         self.finish(io, End::local(reason), phase);
     }
 
-    fn queue(&mut self, io: &mut Io<'_>, reply: Reply, persistence: Persistence, end: End, phase: &'static str) {
+    fn queue(
+        &mut self,
+        io: &mut Io<'_>,
+        reply: Reply,
+        persistence: Persistence,
+        end: End,
+        phase: &'static str,
+    ) {
         let mut out = io.buffer();
         let now = io.now();
         self.seat.wall(now);
@@ -417,6 +422,9 @@ impl HttpSession {
         let body_len = if with_body { reply.body.len() } else { 0 };
         exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
         let id = exchange.id;
+        if let Some(work) = self.work.as_mut().filter(|work| work.exchanges.len() == 1) {
+            work.pauses_before = io.sums().pauses;
+        }
         io.mark(Mark { id, edge: Edge::Begin { free } });
         match reply.body {
             Body::Bytes(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
@@ -448,10 +456,11 @@ impl HttpSession {
             self.reading_paused = waiting;
             if waiting { io.pause_reading() } else { io.resume_reading() }
         }
-        if work.input.is_empty() && work.exchanges.is_empty() {
-            if let Some(work) = self.work.take() {
-                self.seat.give_back(work);
-            }
+        if work.input.is_empty()
+            && work.exchanges.is_empty()
+            && let Some(work) = self.work.take()
+        {
+            self.seat.give_back(work);
         }
         self.wait(io);
     }
@@ -466,13 +475,19 @@ impl HttpSession {
             Reading::Shut | Reading::Handler => {}
             _ if waiting => {}
             Reading::Head if self.peer_finished => {
-                let phase = if partial { "request" } else if busy { "reply" } else { "idle" };
+                let phase = if partial {
+                    "request"
+                } else if busy {
+                    "reply"
+                } else {
+                    "idle"
+                };
                 let reason = if partial { Reason::Abort } else { Reason::Ok };
                 self.finish(io, End::peer(reason), phase);
             }
             Reading::Body if self.peer_finished => self.finish(io, End::peer(Reason::Abort), "request"),
             // A request that is half here is waited for, as long as its timeout and the grace period allow.
-            Reading::Head if self.draining && !partial => {
+            Reading::Head if self.last_next && !partial => {
                 let phase = if busy { "reply" } else { "idle" };
                 self.finish(io, End::local(Reason::Shutdown), phase);
             }
@@ -498,7 +513,8 @@ impl HttpSession {
                 work.exchanges.back().map(|exchange| exchange.started() + timeouts.header_timeout)
             }
             (Some(work), Reading::Head) if work.partial.is_some() => {
-                work.head_since.map(|since| since + timeouts.header_timeout)
+                let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
+                Some(since + timeouts.header_timeout)
             }
             (Some(_), Reading::Head) => None,
             (None, _) if self.exchanges == 0 => Some(self.opened + timeouts.header_timeout),
@@ -528,7 +544,8 @@ impl HttpSession {
         if self.reading == Reading::Body {
             self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout, "request");
         } else if let Some(partial) = partial {
-            let (line, head_in) = (first_line(partial), self.work.as_ref().map_or(0, |work| work.input.len()));
+            let (line, head_in) =
+                (first_line(partial), self.work.as_ref().map_or(0, |work| work.input.len()));
             self.work().input.clear();
             self.open_exchange(Asked::Broken(line), head_in, io.now());
             self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout, "request");
@@ -562,7 +579,10 @@ impl HttpSession {
 /// that comes one byte at a time would cost the square of its length.
 fn worth_a_look(partial: Option<usize>, held: usize, fresh: &[u8]) -> bool {
     match partial {
-        Some(looked_at) => fresh.contains(&b'\n') || held + fresh.len() >= looked_at * 2,
+        Some(looked_at) => {
+            let length = held + fresh.len();
+            fresh.contains(&b'\n') || length >= looked_at * 2 || length >= HEAD_MAX
+        }
         None => false,
     }
 }

@@ -256,8 +256,31 @@ mod tests {
     #[test]
     fn malformed_ones() {
         for target in [
-            "", "a", "a/b", "*", "?x", "#", "host:80", "%2f", "\\x", "/%", "/%2", "/%zz", "/a%2/", "/%0", "/%00",
-            "/a%00.txt", "/a/%00/..", "/#", "/a#b", "/%g0", "/%+1", "http://", "http:///x", "http:/x", "ftp://h/x",
+            "",
+            "a",
+            "a/b",
+            "*",
+            "?x",
+            "#",
+            "host:80",
+            "%2f",
+            "\\x",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/a%2/",
+            "/%0",
+            "/%00",
+            "/a%00.txt",
+            "/a/%00/..",
+            "/#",
+            "/a#b",
+            "/%g0",
+            "/%+1",
+            "http://",
+            "http:///x",
+            "http:/x",
+            "ftp://h/x",
         ] {
             assert!(Target::parse(target.as_bytes()).is_err(), "{target}");
         }

@@ -116,7 +116,10 @@ impl AccessLog {
             .name("tidegate-log".into())
             // Formatting and a write: 256 KiB is plenty, and memory is counted.
             .stack_size(256 * 1024)
-            .spawn(move || drop(tell.send(writer.run())))?;
+            .spawn(move || {
+                // Nobody listens any more when closing was given up.
+                let _ = tell.send(writer.run());
+            })?;
         *lock(&shared.thread) = Some(thread.thread().clone());
         // The thread may have looked for its own handle before it was there: nobody needs to be woken by it.
         Ok(AccessLog { shared, thread, done })
@@ -351,7 +354,10 @@ impl Writer {
             Err(error) => {
                 self.failing = true;
                 self.warn(|writer| {
-                    format!("the access log cannot be written: {error}; {} bytes wait", writer.spool.waiting())
+                    format!(
+                        "the access log cannot be written: {error}; {} bytes wait",
+                        writer.spool.waiting()
+                    )
                 });
             }
         }
@@ -378,7 +384,9 @@ impl Writer {
                 self.out = out;
                 self.say(LogEvent::Reopened);
             }
-            Err(error) => log::error!("the access log cannot be reopened: {error}; the old file stays in use"),
+            Err(error) => {
+                log::error!("the access log cannot be reopened: {error}; the old file stays in use")
+            }
         }
     }
 

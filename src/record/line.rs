@@ -325,6 +325,7 @@ mod tests {
                 last_out: None,
                 duration: Duration::from_micros(77),
                 pauses: Pauses::default(),
+                gap_since_mark_ns: 0,
                 ingress_throttled_ns: 0,
                 end: End::peer(Reason::Abort),
                 phase: "idle",
@@ -353,6 +354,8 @@ mod tests {
             text(|out| event(out, 3, LogEvent::Lost(12), at)),
             "{\"kind\":\"log\",\"log_seq\":3,\"event\":\"lost\",\"lines\":12,\"t_start\":\"1970-01-01T00:00:00.000000Z\"}\n"
         );
-        assert!(text(|out| event(out, 3, LogEvent::Reopened, at)).contains("\"event\":\"reopened\",\"t_start\""));
+        assert!(
+            text(|out| event(out, 3, LogEvent::Reopened, at)).contains("\"event\":\"reopened\",\"t_start\"")
+        );
     }
 }

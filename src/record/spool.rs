@@ -41,7 +41,8 @@ impl Spool {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.bytes.drain(..self.whole_lines_written());
+                    let whole = self.whole_lines_written();
+                    self.bytes.drain(..whole);
                     return Err(error);
                 }
             }

@@ -27,7 +27,12 @@ impl Words {
             length += part.len();
             *end = u32::try_from(length).unwrap_or(u32::MAX);
         }
-        Words { bytes: parts.concat().into(), ends, has_referer: referer.is_some(), has_agent: agent.is_some() }
+        Words {
+            bytes: parts.concat().into(),
+            ends,
+            has_referer: referer.is_some(),
+            has_agent: agent.is_some(),
+        }
     }
 
     /// The words of what was no request: its first bytes stand as the target.
