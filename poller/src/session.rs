@@ -9,9 +9,10 @@ use std::any::Any;
 use crate::event::Io;
 use crate::outbox::Passed;
 use crate::record::{ConnectionRecord, Peer, Refusal};
+use crate::transport::{Plain, Wire};
 
 /// The protocol state machine that lives on a socket.
-pub trait Session {
+pub trait Session: Any {
     /// The socket is connected (accepted, or our connect succeeded). Called once, before anything else.
     fn opened(&mut self, io: &mut Io<'_>) {
         let _ = io;
@@ -76,6 +77,11 @@ pub enum Admission {
 pub trait Acceptor {
     /// A caller is at the door.
     fn accept(&mut self, peer: &Peer) -> Admission;
+
+    /// The transport for a caller that was let in; plain by default.
+    fn transport(&mut self, plain: Plain) -> Wire {
+        Wire::Plain(plain)
+    }
 
     /// The record of a caller that never got a session: refused by [`Acceptor::accept`], or shed by the poller
     /// because the process is out of file descriptors.

@@ -1,40 +1,18 @@
-//! Pass-through stand-in while the real pacer is being built.
-#![allow(missing_docs)]
-use crate::budget::{Budget, Limit};
-use crate::moment::Moment;
+//! How one poller spends: which of its sockets may write now, how much, and who is next.
+//!
+//! A [`Pacer`] owns the *flows* of one poller (one for each direction of a socket that has a limit or a budget) and its
+//! *ports* into the shared budgets. The gate asks [`Pacer::allow`] before a syscall and tells [`Pacer::charge`] after it.
+//! Neither takes a lock, allocates or reads the clock: they spend from the flow's own bucket and from leases the ports
+//! already hold. Once a turn the loop calls [`Pacer::settle`], which trades with the shared trees, and then runs the gates
+//! that [`Pacer::next_turn`] names.
+//!
+//! It must not know sockets, nor file descriptors, nor time other than what it is told: the simulation runs it as it is.
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowance {
-    Now(u64),
-    Until(Moment),
-    Turn,
-    Never,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowId(u32);
-#[derive(Default)]
-pub struct Pacer;
-impl Pacer {
-    pub fn join(&mut self, _owner: usize) -> FlowId {
-        FlowId(0)
-    }
-    pub fn set_limit(&mut self, _flow: FlowId, _limit: Option<&Limit>, _now: Moment) {}
-    pub fn spend_through(&mut self, _flow: FlowId, _budget: &Budget, _weight: u32, _now: Moment) {}
-    pub fn part(&mut self, _flow: FlowId, _now: Moment) {}
-    pub fn free_bytes(&mut self, _flow: FlowId, _n: u64) {}
-    pub fn allow(&mut self, _flow: FlowId, wanted: u64, _now: Moment) -> Allowance {
-        Allowance::Now(wanted)
-    }
-    pub fn charge(&mut self, _flow: FlowId, _n: u64, _now: Moment) {}
-    pub fn rest(&mut self, _flow: FlowId, _now: Moment) {}
-    pub fn settle(&mut self, _now: Moment) {}
-    pub fn next_turn(&mut self) -> Option<usize> {
-        None
-    }
-    pub fn deadline(&self) -> Option<Moment> {
-        None
-    }
-    pub fn take_changed(&mut self) -> bool {
-        false
-    }
-}
+mod flow;
+mod pacer;
+mod port;
+#[cfg(test)]
+mod simulation;
+
+pub use flow::FlowId;
+pub use pacer::{Allowance, Pacer};

@@ -1,0 +1,80 @@
+//! How far apart a paced socket's writes are, and how much goes each time.
+//!
+//! Short is smooth and costs wake-ups. On the machine this was measured on, a resume costs 10 to 15 µs of CPU, nearly
+//! all of it the kernel's; [`RESUMES_PER_SEC`] resumes therefore take about a tenth of a core, however many sockets
+//! are paced.
+
+use std::time::Duration;
+
+use crate::moment::{NANOS_PER_MS, NANOS_PER_SEC};
+
+/// Resumes per second that one poller aims at when the interval adapts.
+pub(crate) const RESUMES_PER_SEC: u64 = 6_500;
+/// Shortest adaptive interval: one write in 16 ms keeps any window of 100 ms within 1.24 times its rate.
+pub(crate) const INTERVAL_MIN_NS: u64 = 16 * NANOS_PER_MS;
+/// Longest adaptive interval: five times a second something moves.
+pub(crate) const INTERVAL_MAX_NS: u64 = 200 * NANOS_PER_MS;
+/// A write below one Ethernet segment's payload is mostly headers.
+const SEGMENT_BYTES: u64 = 1_448;
+
+/// The pacing interval: fixed by the program, or adapting to the number of paced sockets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interval {
+    fixed_ns: Option<u64>,
+}
+
+impl Interval {
+    /// `None` adapts. A fixed interval is kept within 1 ms and 10 s.
+    pub(crate) fn new(fixed: Option<Duration>) -> Interval {
+        let clamp = |d: Duration| (d.as_nanos() as u64).clamp(NANOS_PER_MS, 10 * NANOS_PER_SEC);
+        Interval { fixed_ns: fixed.map(clamp) }
+    }
+
+    /// The interval in nanoseconds while `paced` sockets are paced.
+    pub(crate) fn nanos(self, paced: usize) -> u64 {
+        self.fixed_ns.unwrap_or_else(|| {
+            (paced as u64 * (NANOS_PER_SEC / RESUMES_PER_SEC)).clamp(INTERVAL_MIN_NS, INTERVAL_MAX_NS)
+        })
+    }
+}
+
+/// Bytes that `rate` bytes per second make in `nanos` nanoseconds.
+pub(crate) fn bytes_in(rate: u64, nanos: u64) -> u64 {
+    u64::try_from(u128::from(rate) * u128::from(nanos) / u128::from(NANOS_PER_SEC)).unwrap_or(u64::MAX)
+}
+
+/// The quantum: what goes at a time. An interval's worth, but not less than a segment, unless that would take more
+/// than 200 ms; never zero.
+pub(crate) fn quantum(rate: u64, interval_ns: u64) -> u64 {
+    bytes_in(rate, interval_ns).max(SEGMENT_BYTES.min(bytes_in(rate, INTERVAL_MAX_NS))).max(1)
+}
+
+/// Credit that a bucket may save while the loop is late: half a quantum. With the quantum it makes the default depth,
+/// one and a half quanta; a depth of just one quantum would lose whatever the loop is late, and the rate with it.
+/// `burst`, where larger than that depth, is the depth instead.
+pub(crate) fn credit_ceiling(quantum: u64, burst: u64) -> u64 {
+    (quantum / 2).max(burst.saturating_sub(quantum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_adapts_between_its_bounds() {
+        let adapting = Interval::new(None);
+        assert_eq!(adapting.nanos(1), INTERVAL_MIN_NS);
+        assert_eq!(adapting.nanos(1_000) / NANOS_PER_MS, 153);
+        assert_eq!(adapting.nanos(100_000), INTERVAL_MAX_NS);
+        assert_eq!(Interval::new(Some(Duration::from_millis(40))).nanos(100_000), 40 * NANOS_PER_MS);
+    }
+
+    #[test]
+    fn slow_rates_get_a_segment_or_a_fifth_of_a_second() {
+        assert_eq!(quantum(1_000, INTERVAL_MIN_NS), 200);
+        assert_eq!(quantum(65_536, INTERVAL_MIN_NS), 1_448);
+        assert_eq!(quantum(1_000_000, INTERVAL_MIN_NS), 16_000);
+        assert_eq!(quantum(0, INTERVAL_MIN_NS), 1);
+        assert_eq!(quantum(u64::MAX, 10 * NANOS_PER_SEC), u64::MAX);
+    }
+}

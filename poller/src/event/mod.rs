@@ -1,0 +1,40 @@
+//! The loop: sockets, listeners, timers and submitted work of one thread, on one [`mio::Poll`].
+//!
+//! Owns the descriptors and the order in which things happen. It decides nothing about bytes (the
+//! [gate](crate::gate) does) nor about budgets (the [pacer](crate::pace) does). One turn:
+//!
+//! 1. **Sleep** until the next timer, the pacer's deadline, an event or a wake-up; not at all when a socket
+//!    stands in line from the turn before. The kernel's wait has whole milliseconds, rounded up, which merges
+//!    wake-ups; a timer asked for with less than 4 ms to run gets a `timerfd`.
+//! 2. **Read the clock**, once. All below get this moment.
+//! 3. **Kernel events.** What the kernel told is remembered, and the socket put in line. Nothing else happens.
+//! 4. **Submitted work**, from other threads: one swap of the queue.
+//! 5. **Due timers.**
+//! 6. **Visits**, in line: listeners accept; a socket reads and its session is called, then its gate runs, all up
+//!    to the visit's caps. Who stops early gets in line for the next turn, for no edge will come.
+//! 7. **Settle** with the shared budgets, then the gates whose turn it is.
+//! 8. **Teardown** of what ended: the one place where a ledger becomes a record.
+//!
+//! Sessions are called in phases 4 to 7, one at a time, and never from within their own calls: what a session
+//! asks of its [`Io`] is queued or noted, and done when the call has returned. A panic in a session ends that
+//! socket only.
+
+mod config;
+mod figures;
+mod handle;
+mod io;
+mod listener;
+mod open;
+mod poller;
+pub(crate) mod pools;
+mod socket;
+mod teardown;
+pub(crate) mod timers;
+mod visit;
+
+pub use config::{Config, SocketOptions};
+pub use figures::Figures;
+pub use handle::{Handle, SocketHandle, SubmitError};
+pub use io::{Direction, Io};
+pub use listener::{ListenerId, Listening};
+pub use poller::Poller;

@@ -1,0 +1,94 @@
+//! The end of a socket: the one place where a ledger becomes a record and a session gets it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::Poller;
+use super::figures::add;
+use super::socket::Life;
+use super::timers::Key;
+use crate::gate::Env;
+use crate::ledger::Teardown;
+use crate::record::{End, Reason};
+use crate::sys;
+
+impl Poller {
+    /// Has a socket torn down in this turn's last phase. The first to say why is believed, except that an end
+    /// announced by closing gives way to what really cut it short.
+    pub(super) fn doom(&mut self, index: usize, end: End) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.doomed {
+            return;
+        }
+        if socket.end.is_none() || socket.life != Life::Lingering {
+            socket.end = Some(end);
+        }
+        socket.doomed = true;
+        self.doomed.push(Key { index: index as u32, generation: socket.generation });
+    }
+
+    pub(super) fn doom_key(&mut self, key: Key, end: End) {
+        if self.lookup(key).is_some() {
+            self.doom(key.index as usize, end);
+        }
+    }
+
+    /// Takes a socket down.
+    pub(super) fn tear_down(&mut self, index: usize) {
+        let Some(mut socket) = self.sockets.try_remove(index) else { return };
+        let now = self.now;
+        socket.timers.cancel_all(&mut self.wheel);
+        if let Some(rare) = socket.rare.take() {
+            for timer in [rare.ingress_timer, rare.deadline].into_iter().flatten() {
+                self.wheel.cancel(timer);
+            }
+            if let Some(flow) = rare.ingress {
+                self.pacer.part(flow, now);
+            }
+        }
+        let mut env = Env {
+            now,
+            key: Key { index: index as u32, generation: socket.generation },
+            pacer: &mut self.pacer,
+            wheel: &mut self.wheel,
+            pools: &mut self.pools,
+            passed: &mut self.passed,
+            notsent_lowat: None,
+        };
+        let dropped_out = socket.gate.clear(&mut env);
+        let plain = socket.gate.wire.plain_mut();
+        let connected = socket.life != Life::Connecting;
+        let tcp = if plain.is_tcp() && connected {
+            sys::tcp_info(&*plain, socket.role, socket.peer_finished).ok()
+        } else {
+            None
+        };
+        if dropped_out > 0 && connected {
+            // The peer must not take a part for the whole.
+            let _ = sys::set_linger_reset(&*plain);
+        }
+        let _ = self.poll.registry().deregister(plain);
+        add(&self.shared.counters.open, u64::MAX);
+
+        let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
+        let (peer, started) = (socket.peer(), socket.started_wall());
+        let Some(session) = socket.session.take() else { return };
+        let phase = catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked");
+        let record = socket.gate.ledger.into_record(Teardown {
+            now,
+            conn_id: socket.conn_id,
+            peer,
+            role: socket.role,
+            started,
+            end,
+            phase,
+            dropped_out,
+            tcp,
+        });
+        // Closed before the session hears of it, so that what it does next finds the descriptor free.
+        drop(socket.gate.wire);
+        if catch_unwind(AssertUnwindSafe(|| session.closed(record))).is_err() {
+            log::error!("{}: a session panicked while it was given its record", self.config.name);
+            add(&self.shared.counters.panics, 1);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The pieces an outbox is made of.
+
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+
+use super::{Chunk, Mark, Source};
+
+/// A range of a file that is still to be sent.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The file; shared by all that send it.
+    pub file: Arc<File>,
+    /// Where the rest begins.
+    pub offset: u64,
+    /// How much is left of it.
+    pub len: u64,
+}
+
+/// One entry of the queue.
+pub(super) enum Segment {
+    Bytes(Chunk),
+    File(FileRange),
+    Source(Box<dyn Source>),
+    Mark(Mark),
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Segment::Bytes(chunk) => write!(f, "Bytes({})", chunk.len()),
+            Segment::File(range) => write!(f, "File({}+{})", range.offset, range.len),
+            Segment::Source(_) => f.write_str("Source"),
+            Segment::Mark(mark) => write!(f, "{mark:?}"),
+        }
+    }
+}

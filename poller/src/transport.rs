@@ -1,0 +1,251 @@
+//! What lies between the gate and the kernel: nothing for a plain socket, TLS for another.
+//!
+//! The gate decides how many bytes may go on the wire, then asks the transport to move that many. A transport
+//! that adds bytes of its own (records, handshakes, alerts) counts them: it says how much of the program's bytes
+//! it took and how much went on the wire. It never writes on its own account outside these calls, so nothing
+//! passes the gate unseen.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice, Read as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::sys;
+
+/// What one write moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrote {
+    /// Bytes of the program that were taken; they will not be offered again.
+    pub plain: u64,
+    /// Bytes that went on the wire.
+    pub wire: u64,
+    /// The kernel took less than it was offered: nothing more until it tells that the socket is writable.
+    pub full: bool,
+}
+
+/// What one read moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes for the program, at the front of the buffer.
+    pub plain: usize,
+    /// Bytes that came off the wire.
+    pub wire: u64,
+    /// The kernel gave less than was asked for: nothing more until it tells that the socket is readable.
+    pub drained: bool,
+    /// The peer will send no more.
+    pub eof: bool,
+}
+
+/// Moves bytes between an outbox and the kernel. Nothing here blocks; an error of kind `WouldBlock` means that
+/// nothing moved and the kernel will tell when to come again.
+pub trait Transport {
+    /// Reads into `buf`, taking at most `wire_allowance` bytes off the wire.
+    fn read(&mut self, buf: &mut [u8], wire_allowance: u64) -> io::Result<Received>;
+
+    /// Writes from `bufs`, putting at most `wire_allowance` bytes on the wire, its own waiting bytes first. `bufs`
+    /// may be empty, to write only those. `more` says that further bytes follow at once.
+    fn write(&mut self, bufs: &[IoSlice<'_>], wire_allowance: u64, more: bool) -> io::Result<Wrote>;
+
+    /// Sends up to `len` bytes of a file without them passing through the program, at most `wire_allowance` on the
+    /// wire. `None`: this transport cannot, the caller reads the range and writes it instead. Nothing sent of a
+    /// non-empty range: the file ended early.
+    fn send_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        wire_allowance: u64,
+    ) -> io::Result<Option<Wrote>> {
+        let _ = (file, offset, len, wire_allowance);
+        Ok(None)
+    }
+
+    /// Whether it has bytes of its own to write (a handshake, an alert), whatever the outbox holds.
+    fn wants_write(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds received bytes it has not handed over, whatever the kernel holds.
+    fn wants_read(&self) -> bool {
+        false
+    }
+
+    /// Says on the wire that nothing more will be written. May leave bytes to write ([`Transport::wants_write`]);
+    /// is called again after them, until it answers true.
+    fn shutdown(&mut self) -> io::Result<bool>;
+
+    /// The socket underneath.
+    fn plain(&self) -> &Plain;
+
+    /// The socket underneath.
+    fn plain_mut(&mut self) -> &mut Plain;
+}
+
+/// The plain socket: bytes go as they are.
+pub enum Plain {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+impl Plain {
+    /// Whether it is TCP.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Plain::Tcp(_))
+    }
+
+    /// The error the kernel has for this socket, if any.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Plain::Tcp(stream) => stream.take_error(),
+            Plain::Unix(stream) => stream.take_error(),
+        }
+    }
+}
+
+impl Transport for Plain {
+    fn read(&mut self, buf: &mut [u8], wire_allowance: u64) -> io::Result<Received> {
+        let ask = buf.len().min(usize::try_from(wire_allowance).unwrap_or(usize::MAX));
+        let n = match self {
+            Plain::Tcp(stream) => stream.read(&mut buf[..ask]),
+            Plain::Unix(stream) => stream.read(&mut buf[..ask]),
+        }?;
+        Ok(Received { plain: n, wire: n as u64, drained: n < ask, eof: n == 0 && ask > 0 })
+    }
+
+    fn write(&mut self, bufs: &[IoSlice<'_>], _wire_allowance: u64, more: bool) -> io::Result<Wrote> {
+        // The gate has cut the slices to the allowance; without overhead there is nothing else to keep to.
+        let offered: usize = bufs.iter().map(|slice| slice.len()).sum();
+        if offered == 0 {
+            return Ok(Wrote::default());
+        }
+        let n = sys::send_vectored(&*self, bufs, more)?;
+        Ok(Wrote { plain: n as u64, wire: n as u64, full: n < offered })
+    }
+
+    fn send_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        wire_allowance: u64,
+    ) -> io::Result<Option<Wrote>> {
+        let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
+        let n = sys::send_file(&*self, file, offset, ask)?;
+        Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: n < ask }))
+    }
+
+    fn shutdown(&mut self) -> io::Result<bool> {
+        match self {
+            Plain::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Plain::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }?;
+        Ok(true)
+    }
+
+    fn plain(&self) -> &Plain {
+        self
+    }
+
+    fn plain_mut(&mut self) -> &mut Plain {
+        self
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Plain::Tcp(stream) => stream.as_fd(),
+            Plain::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Source for Plain {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Plain::Tcp(stream) => stream.register(registry, token, interests),
+            Plain::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Plain::Tcp(stream) => stream.reregister(registry, token, interests),
+            Plain::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Plain::Tcp(stream) => stream.deregister(registry),
+            Plain::Unix(stream) => stream.deregister(registry),
+        }
+    }
+}
+
+/// A socket's transport: the plain one in place, any other in a box.
+pub enum Wire {
+    /// Bytes go as they are.
+    Plain(Plain),
+    /// Something in between, such as TLS.
+    Boxed(Box<dyn Transport>),
+}
+
+impl Wire {
+    /// The transport.
+    pub fn get(&mut self) -> &mut dyn Transport {
+        match self {
+            Wire::Plain(plain) => plain,
+            Wire::Boxed(transport) => transport.as_mut(),
+        }
+    }
+
+    /// The socket underneath.
+    pub fn plain(&self) -> &Plain {
+        match self {
+            Wire::Plain(plain) => plain,
+            Wire::Boxed(transport) => transport.plain(),
+        }
+    }
+
+    /// The socket underneath.
+    pub fn plain_mut(&mut self) -> &mut Plain {
+        match self {
+            Wire::Plain(plain) => plain,
+            Wire::Boxed(transport) => transport.plain_mut(),
+        }
+    }
+
+    /// See [`Transport::wants_write`].
+    pub fn wants_write(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Boxed(transport) => transport.wants_write(),
+        }
+    }
+
+    /// See [`Transport::wants_read`].
+    pub fn wants_read(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Boxed(transport) => transport.wants_read(),
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wire::Plain(Plain::Tcp(stream)) => write!(f, "Tcp({})", stream.as_raw_fd()),
+            Wire::Plain(Plain::Unix(stream)) => write!(f, "Unix({})", stream.as_raw_fd()),
+            Wire::Boxed(transport) => write!(f, "Boxed({})", transport.plain().as_fd().as_raw_fd()),
+        }
+    }
+}
