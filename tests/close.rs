@@ -66,7 +66,7 @@ fn pipelined_replies_before_a_close_are_all_there() {
 fn a_slow_reader_gets_every_byte_before_the_close() {
     let serve = Serve::start(&[]);
     serve.file("file", 3_000_000);
-    let mut wire = Wire::connect_with_small_window(serve.address());
+    let mut wire = Wire::connect_with_window(serve.address(), 65_536);
     wire.ask("/file", "Connection: close\r\n");
     let (head, text) = wire.head();
     let mut reply = support::Reply { head, text, body: Vec::new(), reads: Vec::new() };

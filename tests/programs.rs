@@ -99,7 +99,8 @@ fn wrk_finds_no_error_and_every_request_is_in_the_log() {
         "{} of {requests}",
         log.exchanges.len()
     );
-    assert_eq!(log.connections.len(), 16);
+    // It tries the address with a connection of its own first.
+    assert!((16..=18).contains(&log.connections.len()), "{}", log.connections.len());
     assert!(log.own.is_empty(), "{:?}", log.own);
 }
 

@@ -50,7 +50,10 @@ impl Serve {
         command.arg("serve").arg(&root).args(["--listen", "127.0.0.1:0"]);
         let log = json_log.then(|| scratch.path().join("access.log"));
         if let Some(log) = &log {
-            command.args(["--pollers", "2", "--log-format", "json", "--access-log"]).arg(log);
+            command.args(["--log-format", "json", "--access-log"]).arg(log);
+            if !arguments.contains(&"--pollers") {
+                command.args(["--pollers", "2"]);
+            }
         }
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");

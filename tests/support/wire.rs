@@ -38,9 +38,9 @@ impl Wire {
         Wire::of(TcpStream::connect(to).expect("connects"))
     }
 
-    /// With a receive buffer of a few kilobytes: when it stops reading, the server feels it soon.
-    pub(crate) fn connect_with_small_window(to: SocketAddr) -> Wire {
-        Wire::of(sys::connect_with_small_window(to, 4096).expect("connects"))
+    /// With a receive buffer of so many bytes: when it stops reading, the server feels it soon.
+    pub(crate) fn connect_with_window(to: SocketAddr, bytes: usize) -> Wire {
+        Wire::of(sys::connect_with_small_window(to, bytes).expect("connects"))
     }
 
     fn of(stream: TcpStream) -> Wire {
