@@ -1,1 +1,23 @@
-//! Tidegate.
+//! Event-driven networking with byte-rate budgets.
+//!
+//! The sockets, the gate and the budgets are those of [`tidegate_poller`]; this crate puts protocols, records and
+//! the program on top. Imports run one way: `cli → http → net → runtime → poller`; [`record`] is read by sinks and
+//! knows none of them.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `http` | HTTP/1.1: codec, sessions, the file server |
+//! | `access-log` | access log lines and the thread that writes them |
+//! | `cli` (default) | the program `tidegate`, and both of the above |
+
+pub mod net;
+pub mod record;
+pub mod runtime;
+
+#[cfg(feature = "http")]
+pub mod http;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use tidegate_poller as poller;

@@ -225,6 +225,7 @@ impl Ledger {
             last_out: since_start(self.last_out),
             duration: Duration::from_nanos(now.nanos_since(self.started)),
             pauses: sums.pauses,
+            gap_since_mark_ns: sums.gap_since_mark_ns,
             ingress_throttled_ns: sums.ingress_throttled_ns,
             end,
             phase,

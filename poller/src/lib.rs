@@ -50,6 +50,7 @@
 
 pub mod budget;
 mod event;
+pub mod file;
 mod gate;
 pub mod ledger;
 pub mod moment;

@@ -229,6 +229,9 @@ pub struct ConnectionRecord {
     pub duration: Duration,
     /// Egress pauses.
     pub pauses: Pauses,
+    /// The longest silence after the latest mark the gate reached, in nanoseconds: that of the exchange which the
+    /// close cut.
+    pub gap_since_mark_ns: u64,
     /// Nanoseconds during which an ingress budget kept us from reading.
     pub ingress_throttled_ns: u64,
     /// How it ended.

@@ -236,6 +236,21 @@ pub fn open_beneath(root: impl AsFd, path: &Path, cached_only: bool) -> io::Resu
     }
 }
 
+/// Raises the process's soft limit of open descriptors to the hard one; says what it is then.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is live and the kernel fills it.
+    check(unsafe { libc::getrlimit64(libc::RLIMIT_NOFILE, &mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit64 { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: `raised` is live and only read.
+        if check(unsafe { libc::setrlimit64(libc::RLIMIT_NOFILE, &raised) }).is_ok() {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// A timer that wakes epoll to the microsecond, where epoll's own timeout counts milliseconds.
 #[derive(Debug)]
 pub struct TimerFd(File);

@@ -433,13 +433,14 @@ impl Poller {
     }
 
     fn begin_shutdown(&mut self, grace: Duration) {
+        // Asked again, the earlier deadline counts.
+        let at = self.now + grace;
+        self.wheel.insert(at.max(self.now.plus_nanos(1)), Due::Cut);
         if self.stopping {
             return;
         }
         self.stopping = true;
         self.listeners.clear();
-        let at = self.now + grace;
-        self.wheel.insert(at.max(self.now.plus_nanos(1)), Due::Cut);
         for index in self.indices() {
             match self.sockets.get(index) {
                 Some(socket) if socket.life == Life::Connecting => {

@@ -1,0 +1,116 @@
+//! What went wrong, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::net::ListenError;
+
+/// A message for the person at the terminal: what failed, and a way out.
+#[derive(Debug)]
+pub(super) struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Failure {
+    /// Anything else.
+    pub(super) fn other(what: &str, error: impl fmt::Display) -> Failure {
+        Failure(format!("{what}: {error}"))
+    }
+
+    /// The folder cannot be served.
+    pub(super) fn root(path: &Path, error: &io::Error) -> Failure {
+        let shown = path.display();
+        Failure(match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("there is no folder {shown}; name one that is there: tidegate serve FOLDER")
+            }
+            io::ErrorKind::NotADirectory => {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new(".")).display();
+                format!("{shown} is no folder; serve the one it is in: tidegate serve {parent}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("no permission to read {shown}; check who may with: ls -ld {shown}")
+            }
+            _ => format!("cannot open the folder {shown}: {error}"),
+        })
+    }
+
+    /// The access log cannot be opened.
+    pub(super) fn access_log(path: &Path, error: &io::Error) -> Failure {
+        let shown = path.display();
+        Failure(match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!(
+                    "cannot open the access log {shown}: its folder is not there; make it, or log to stdout with --access-log -"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!(
+                    "no permission to write the access log {shown}; choose another path, or stdout with --access-log -"
+                )
+            }
+            _ => format!("cannot open the access log {shown}: {error}"),
+        })
+    }
+
+    /// The address cannot be listened on.
+    pub(super) fn listen(error: &ListenError) -> Failure {
+        let address = error.address();
+        Failure(match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "{address} is in use by another program; choose another port with --listen {}:PORT, \
+                 or port 0 to have a free one picked",
+                host_of(address)
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "no permission to listen on {address}; ports below 1024 are for the system, \
+                 take a higher one: --listen {}:8080",
+                host_of(address)
+            ),
+            io::ErrorKind::AddrNotAvailable => format!(
+                "this machine has no address {}; listen on all of its addresses with --listen 0.0.0.0:{port}, \
+                 or on itself only with --listen 127.0.0.1:{port}",
+                address.ip(),
+                port = address.port()
+            ),
+            _ => error.to_string(),
+        })
+    }
+}
+
+fn host_of(address: std::net::SocketAddr) -> String {
+    match address.ip() {
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        ip @ std::net::IpAddr::V4(_) => ip.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::net::Listeners;
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let missing = Failure::root(Path::new("no/such"), &io::ErrorKind::NotFound.into()).to_string();
+        assert!(missing.contains("no/such") && missing.contains("tidegate serve FOLDER"), "{missing}");
+        let file = Failure::root(Path::new("file"), &io::ErrorKind::NotADirectory.into()).to_string();
+        assert!(file.contains("tidegate serve ."), "{file}");
+
+        let taken = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let error = Listeners::bind(taken.address(), 2).unwrap_err();
+        let text = Failure::listen(&error).to_string();
+        assert!(text.contains("in use") && text.contains("--listen 127.0.0.1:PORT"), "{text}");
+        let error = Listeners::bind(SocketAddr::from(([192, 0, 2, 1], 8080)), 1).unwrap_err();
+        let text = Failure::listen(&error).to_string();
+        assert!(text.contains("no address 192.0.2.1") && text.contains("0.0.0.0:8080"), "{text}");
+    }
+}

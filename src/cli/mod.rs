@@ -1,0 +1,29 @@
+//! The program: its command line, its messages, its exit codes.
+
+mod args;
+mod failure;
+mod serve;
+mod signals;
+pub mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the program with the arguments of the process.
+///
+/// Exits with 0 when all went well, 1 when something failed, 2 when the command line was wrong.
+pub fn main() -> ExitCode {
+    let args = args::Args::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let outcome = match args.command {
+        args::Command::Serve(args) => serve::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tidegate: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `tidegate serve`: puts the pieces together, says where it listens, and waits for the end.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use tidegate_poller::file::Root;
+use tidegate_poller::{Config, sys};
+
+use crate::cli::args::{LogFormat, ServeArgs};
+use crate::cli::failure::Failure;
+use crate::cli::signals::Caught;
+use crate::http::{Settings, serve_files};
+use crate::net::{Listeners, PacingBuilder};
+use crate::record::{AccessLog, Destination, LineFormat, Sinks};
+
+/// How long the end waits for the access log: a pipe nobody reads must not keep the program.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+/// More connections than this have to be asked for: a folder's server seldom has them, and each costs memory.
+const CONNECTIONS_DEFAULT_MAX: u64 = 50_000;
+
+/// Serves until it is told to stop.
+pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let max_connections = max_connections(args.max_connections)?;
+    let root = Root::open(&args.root).map_err(|error| Failure::root(&args.root, &error))?;
+    let pollers = args
+        .pollers
+        .map_or_else(|| thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
+    let listeners = Listeners::bind(args.listen, pollers).map_err(|error| Failure::listen(&error))?;
+    let caught = Caught::new().map_err(|error| Failure::other("cannot catch signals", error))?;
+    let log = args.access_log.as_deref().map(|path| open_log(path, args.log_format)).transpose()?;
+
+    let pacing =
+        PacingBuilder { connection: args.rate, client: args.client_rate, total: args.total_rate }.build();
+    let settings = Settings {
+        header_timeout: args.header_timeout,
+        idle_timeout: args.idle_timeout,
+        send_timeout: args.send_timeout,
+        rate_after: args.rate_after,
+        pacing,
+    };
+    let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
+    let sinks = Sinks::new(log.iter().map(AccessLog::sink));
+    let server = serve_files(root, listeners, settings, sinks, max_connections, &config)
+        .map_err(|error| Failure::other("cannot start", error))?;
+
+    let reopen = log.as_ref().map(|log| Box::new(log.reopener()) as Box<dyn Fn() + Send>);
+    let obeying = caught
+        .obey(server.handles(), args.shutdown_timeout, reopen)
+        .map_err(|error| Failure::other("cannot start the signal thread", error))?;
+    say_ready(&format!("listening on http://{}", server.address()));
+
+    let ended = server.join();
+    if let Some(log) = log
+        && log.close(LOG_PATIENCE).is_none()
+    {
+        log::error!("the access log did not take its last lines within {LOG_PATIENCE:?}");
+    }
+    obeying.end();
+    ended.map_err(|error| Failure::other("a poller failed", error))
+}
+
+/// Standard output is for this line and, where asked for, the access log. Nobody reading it is no reason to stop.
+fn say_ready(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let said = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    if let Err(error) = said {
+        log::warn!("cannot say on stdout: {line}: {error}");
+    }
+}
+
+fn open_log(path: &Path, format: LogFormat) -> Result<AccessLog, Failure> {
+    let destination =
+        if path == Path::new("-") { Destination::Stdout } else { Destination::File(path.to_path_buf()) };
+    let format = match format {
+        LogFormat::Json => LineFormat::Json,
+        LogFormat::Combined => LineFormat::Combined,
+    };
+    AccessLog::open(destination, format).map_err(|error| Failure::access_log(path, &error))
+}
+
+/// Each connection takes a descriptor, and each file that is being sent one more, however many clients it goes to.
+fn max_connections(asked: Option<u32>) -> Result<usize, Failure> {
+    let limit = sys::raise_descriptor_limit()
+        .map_err(|error| Failure::other("cannot read the limit of open descriptors", error))?;
+    let fitting = limit - limit / 8;
+    let chosen = match asked.map(u64::from) {
+        None => fitting.min(CONNECTIONS_DEFAULT_MAX),
+        Some(asked) => {
+            if asked > fitting {
+                log::warn!(
+                    "--max-connections {asked} does not fit into the limit of {limit} open descriptors; \
+                     raise it with: ulimit -n {}",
+                    asked.saturating_add(asked / 4)
+                );
+            }
+            asked
+        }
+    };
+    Ok(usize::try_from(chosen).unwrap_or(usize::MAX))
+}

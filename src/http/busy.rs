@@ -1,0 +1,46 @@
+//! What a caller gets when the server is full: a reply that says so, and the end.
+
+use tidegate_poller::record::{ConnectionRecord, End, Reason};
+use tidegate_poller::{Io, Session};
+
+use crate::http::reply::Body;
+use crate::http::reply::{Persistence, Reply, write_head};
+use crate::http::service::Seat;
+use crate::http::status::Status;
+
+/// Answers 503 whatever is asked, without waiting for it.
+pub(super) struct Busy {
+    seat: Seat,
+}
+
+impl Busy {
+    pub(super) fn new(seat: Seat) -> Busy {
+        Busy { seat }
+    }
+}
+
+impl Session for Busy {
+    fn opened(&mut self, io: &mut Io<'_>) {
+        let mut reply = Reply::error(Status::UNAVAILABLE);
+        reply.fields.add("Retry-After", format_args!("1"));
+        let mut out = io.buffer();
+        self.seat.wall(io.now());
+        write_head(&mut out, &reply, self.seat.clock.borrow_mut().date(io.now()), Persistence::Closed);
+        if let Body::Bytes(bytes) = &reply.body {
+            out.extend_from_slice(bytes);
+        }
+        io.send(out);
+        io.set_send_timeout(Some(self.seat.settings.send_timeout));
+        io.finish(End::local(Reason::Denied));
+    }
+
+    fn received(&mut self, _: &mut Io<'_>, _: &[u8]) {}
+
+    fn phase(&self) -> &'static str {
+        "accept"
+    }
+
+    fn closed(self: Box<Self>, record: ConnectionRecord) {
+        self.seat.sinks.connection(record, 0);
+    }
+}

@@ -1,0 +1,194 @@
+//! One request and its reply, from the first byte of the one to the last byte of the other.
+//!
+//! Holds the facts as they happen, and turns them into the exchange's record. Pure.
+
+use std::sync::Arc;
+
+use tidegate_poller::moment::Moment;
+use tidegate_poller::record::{End, Pauses, Peer, Reason};
+use tidegate_poller::{ConnectionRecord, Passed, Role};
+
+use crate::http::clock::Clock;
+use crate::http::request::{Request, Version};
+use crate::http::status::Status;
+use crate::record::{ExchangeRecord, Words};
+
+/// An exchange under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Its number on the connection, from 1.
+    pub(super) id: u64,
+    pub(super) asked: Asked,
+    /// When the first byte of its head arrived.
+    started: Moment,
+    head_in: u64,
+    pub(super) body_in: u64,
+    pub(super) reply: Option<ReplyFacts>,
+    begun: Option<Begun>,
+}
+
+/// What was asked.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// This.
+    Request(Arc<Request>),
+    /// Nothing that could be read; its first bytes.
+    Broken(Vec<u8>),
+}
+
+/// What is known of a reply when it is queued.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplyFacts {
+    pub(super) status: Status,
+    pub(super) head_len: u64,
+    pub(super) body_len: u64,
+    /// How the exchange ends when all of it has gone.
+    pub(super) end: End,
+    pub(super) phase: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Moment,
+    offset: u64,
+    pauses: Pauses,
+}
+
+/// Which connection an exchange was on.
+pub(super) struct Connection {
+    pub(super) conn_id: u64,
+    pub(super) peer: Peer,
+    pub(super) role: Role,
+}
+
+impl Exchange {
+    pub(super) fn new(id: u64, asked: Asked, started: Moment, head_in: u64) -> Exchange {
+        Exchange { id, asked, started, head_in, body_in: 0, reply: None, begun: None }
+    }
+
+    /// When the first byte of its head arrived.
+    pub(super) fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// The first byte of its reply has gone.
+    pub(super) fn begin(&mut self, mark: &Passed) {
+        self.begun = Some(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
+    }
+
+    /// In which phase it is.
+    pub(super) fn phase(&self, in_handler: bool) -> &'static str {
+        match self.reply {
+            Some(_) => "reply",
+            None if in_handler => "handler",
+            None => "request",
+        }
+    }
+
+    /// The record of an exchange whose reply has gone to the last byte.
+    pub(super) fn complete(self, connection: Connection, mark: &Passed, clock: &Clock) -> ExchangeRecord {
+        // The poller passes what was marked, in order, so both are there.
+        let begun =
+            self.begun.unwrap_or(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
+        let (head_out, body_out, end, phase) = match self.reply {
+            Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
+            None => (0, 0, End::local(Reason::Internal), "reply"),
+        };
+        debug_assert_eq!(mark.offset - begun.offset, head_out + body_out, "what went is what was queued");
+        let mut record = self.known(connection, clock);
+        record.resp_header_bytes = head_out;
+        record.resp_body_bytes = body_out;
+        record.wire_out = head_out + body_out;
+        record.first_byte = Some(begun.at - self.started);
+        record.transfer = Some(mark.at - begun.at);
+        record.total = mark.at - self.started;
+        record.pauses = between(&begun.pauses, &mark.sums.pauses, mark.sums.gap_since_mark_ns);
+        (record.end, record.phase) = (end, phase);
+        record
+    }
+
+    /// The record of an exchange that the connection's end cut. `opened` is the connection's start. `in_front` says
+    /// that its reply was the one at the gate; `before` are the pauses until it got there.
+    pub(super) fn cut(
+        self,
+        record: &ConnectionRecord,
+        opened: Moment,
+        clock: &Clock,
+        in_front: Option<&Pauses>,
+        in_handler: bool,
+    ) -> ExchangeRecord {
+        let connection = Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
+        let phase = self.phase(in_handler);
+        let mut cut = self.known(connection, clock);
+        let closed = opened + record.duration;
+        cut.total = closed - self.started;
+        if let (Some(begun), Some(reply)) = (self.begun, self.reply) {
+            let sent = record.plain_out.saturating_sub(begun.offset).min(reply.head_len + reply.body_len);
+            cut.resp_header_bytes = sent.min(reply.head_len);
+            cut.resp_body_bytes = sent - cut.resp_header_bytes;
+            cut.wire_out = sent;
+            cut.first_byte = Some(begun.at - self.started);
+        }
+        if let Some(before) = self.begun.as_ref().map(|begun| &begun.pauses).or(in_front)
+            && self.reply.is_some()
+        {
+            cut.pauses = between(before, &record.pauses, record.gap_since_mark_ns);
+        }
+        // A connection that ended well and an exchange on it that did not: it left in the middle of it.
+        let reason = if record.end.reason == Reason::Ok { Reason::Abort } else { record.end.reason };
+        (cut.end, cut.phase) = (End { who: record.end.who, reason }, phase);
+        cut
+    }
+
+    /// What is known of it whatever becomes of it.
+    fn known(&self, connection: Connection, clock: &Clock) -> ExchangeRecord {
+        ExchangeRecord {
+            conn_id: connection.conn_id,
+            exchange_id: self.id,
+            peer: connection.peer,
+            role: connection.role,
+            words: self.asked.words(),
+            status: self.reply.map(|reply| reply.status.code()),
+            req_header_bytes: self.head_in,
+            req_body_bytes: self.body_in,
+            resp_header_bytes: 0,
+            resp_body_bytes: 0,
+            wire_in: self.head_in + self.body_in,
+            wire_out: 0,
+            started: clock.wall(self.started),
+            first_byte: None,
+            transfer: None,
+            total: std::time::Duration::ZERO,
+            pauses: Pauses::default(),
+            end: End::local(Reason::Internal),
+            phase: "request",
+        }
+    }
+}
+
+impl Asked {
+    fn words(&self) -> Words {
+        match self {
+            Asked::Broken(line) => Words::broken(line),
+            Asked::Request(request) => {
+                let version = match request.version() {
+                    Version::Http10 => &b"HTTP/1.0"[..],
+                    Version::Http11 => b"HTTP/1.1",
+                };
+                let (referer, agent) = (request.field("referer"), request.field("user-agent"));
+                Words::new(request.method_text(), request.target(), version, referer, agent)
+            }
+        }
+    }
+}
+
+fn between(before: &Pauses, after: &Pauses, longest_gap_ns: u64) -> Pauses {
+    Pauses {
+        throttled_ns: after.throttled_ns.saturating_sub(before.throttled_ns),
+        blocked_ns: after.blocked_ns.saturating_sub(before.blocked_ns),
+        held_ns: after.held_ns.saturating_sub(before.held_ns),
+        starved_ns: after.starved_ns.saturating_sub(before.starved_ns),
+        longest_gap_ns,
+        throttle_count: after.throttle_count.saturating_sub(before.throttle_count),
+    }
+}

@@ -1,0 +1,265 @@
+//! The file server: a request in, a file, a page or an error out.
+//!
+//! A file whose path is in the kernel's cache is opened on the poller; anything that may go to the disk is opened,
+//! and every directory is read, by a job off it. What is served: regular files below the root, and pages of
+//! directories. What is not, and answers 404: names that start with a dot (save `/.well-known`), pipes, sockets,
+//! devices, and links that lead out of the root.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidegate_poller::file::Root;
+
+use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::handler::{Answer, Handler};
+use crate::http::listing::{self, Entry};
+use crate::http::mime::MediaType;
+use crate::http::open_files::FileId;
+use crate::http::range::{self, Asked};
+use crate::http::reply::{Body, Reply};
+use crate::http::request::{Method, Request};
+use crate::http::status::Status;
+use crate::http::target::Target;
+
+/// Serves what is below a root.
+#[derive(Clone, Debug)]
+pub struct Files {
+    root: Arc<Root>,
+}
+
+impl Files {
+    /// Serves what is below `root`.
+    pub fn new(root: Arc<Root>) -> Files {
+        Files { root }
+    }
+}
+
+impl Handler for Files {
+    fn answer(&self, request: &Arc<Request>, now: SystemTime) -> Answer {
+        match answer(&self.root, request, now, true) {
+            Ok(reply) => Answer::Reply(reply),
+            Err(MayBlock) => {
+                let (root, request) = (self.root.clone(), request.clone());
+                Answer::Later(Box::new(move || {
+                    // Allowed to wait, so this cannot say that it would have to; should it, nothing is served.
+                    answer(&root, &request, now, false)
+                        .unwrap_or_else(|MayBlock| Reply::error(Status::UNAVAILABLE))
+                }))
+            }
+        }
+    }
+}
+
+/// The disk may have to be asked.
+#[derive(Debug)]
+struct MayBlock;
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+const INDEX: &[u8] = b"index.html";
+
+fn answer(root: &Root, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
+    match request.method() {
+        Method::Get | Method::Head => {}
+        Method::Options => {
+            let mut reply = Reply::new(Status::NO_CONTENT);
+            reply.fields.add("Allow", format_args!("{METHODS}"));
+            return Ok(reply);
+        }
+        Method::Other => {
+            let mut reply = Reply::error(Status::METHOD_NOT_ALLOWED);
+            reply.fields.add("Allow", format_args!("{METHODS}"));
+            return Ok(reply);
+        }
+    }
+    let target = match Target::parse(request.target()) {
+        Ok(target) => target,
+        Err(why) => return Ok(Reply::explained(Status::BAD_REQUEST, why)),
+    };
+    if target.is_hidden() {
+        return Ok(Reply::error(Status::NOT_FOUND));
+    }
+    match find(root, &target, cached_only) {
+        Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
+        Ok(Found::Page(page)) => Ok(page_reply(page)),
+        Ok(Found::Elsewhere) => Ok(redirect(&target)),
+        Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
+        Err(error) => Ok(Reply::error(status_of(&error, target.path()))),
+    }
+}
+
+enum Found {
+    File {
+        file: File,
+        metadata: Metadata,
+        media: MediaType,
+    },
+    /// A directory without an index.
+    Page(String),
+    /// A directory, asked for without the slash that makes links in it work.
+    Elsewhere,
+}
+
+fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
+    if !target.names_directory() {
+        let file = root.file(as_path(target.path()), cached_only)?;
+        let metadata = file.metadata()?;
+        return match metadata.file_type() {
+            kind if kind.is_file() => Ok(Found::File { file, metadata, media: MediaType::of(target.path()) }),
+            kind if kind.is_dir() => Ok(Found::Elsewhere),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+    }
+    let mut index = target.path().to_vec();
+    if !index.is_empty() {
+        index.push(b'/');
+    }
+    index.extend_from_slice(INDEX);
+    match root.file(as_path(&index), cached_only) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            if metadata.is_file() {
+                return Ok(Found::File { file, metadata, media: MediaType::of(INDEX) });
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if cached_only {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let directory = root.file(as_path(target.path()), false)?;
+    let (entries, truncated) = entries(root, &directory, as_path(target.path()))?;
+    Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+}
+
+/// The names in a directory that would be served.
+fn entries(root: &Root, directory: &File, path: &Path) -> io::Result<(Vec<Entry>, bool)> {
+    // By descriptor: the path could lead elsewhere by now.
+    let names = fs::read_dir(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()))?;
+    let mut entries = Vec::new();
+    for name in names {
+        let name = name?;
+        if name.file_name().as_bytes().starts_with(b".") {
+            continue;
+        }
+        let metadata = match name.file_type() {
+            // Seen as it would be served, which for a link out of the root is not at all.
+            Ok(kind) if kind.is_symlink() => {
+                root.file(&path.join(name.file_name()), false).and_then(|file| file.metadata())
+            }
+            _ => name.metadata(),
+        };
+        // It went away meanwhile, or is no business of ours.
+        let Ok(metadata) = metadata else { continue };
+        if !metadata.is_file() && !metadata.is_dir() {
+            continue;
+        }
+        if entries.len() == listing::ENTRIES_MAX {
+            return Ok((entries, true));
+        }
+        entries.push(Entry {
+            name: name.file_name().into_vec(),
+            directory: metadata.is_dir(),
+            size: metadata.len(),
+            modified: metadata.mtime(),
+        });
+    }
+    Ok((entries, false))
+}
+
+fn file_reply(
+    request: &Request,
+    file: File,
+    metadata: &Metadata,
+    media: MediaType,
+    now: SystemTime,
+) -> Reply {
+    let length = metadata.len();
+    let validators = Validators::new(length, metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), now);
+    let asked = match conditional::weigh(request, &validators) {
+        Verdict::Failed => return Reply::error(Status::PRECONDITION_FAILED),
+        Verdict::NotModified => {
+            let mut reply = Reply::new(Status::NOT_MODIFIED);
+            add_validators(&mut reply, &validators);
+            return reply;
+        }
+        // RFC 9110 section 14.2: a range means something for GET only.
+        Verdict::Proceed { ranges: true } if request.method() == Method::Get => {
+            request.field("range").map_or(Asked::Whole, |field| range::parse(field, length))
+        }
+        Verdict::Proceed { .. } => Asked::Whole,
+    };
+    let (status, part) = match asked {
+        Asked::Whole => (Status::OK, 0..length),
+        Asked::Part(part) => (Status::PARTIAL_CONTENT, part),
+        Asked::Nothing => {
+            let mut reply = Reply::error(Status::RANGE_NOT_SATISFIABLE);
+            reply.fields.add("Content-Range", format_args!("bytes */{length}"));
+            return reply;
+        }
+    };
+    let mut reply = Reply::new(status);
+    reply.fields.add("Content-Type", format_args!("{media}"));
+    add_validators(&mut reply, &validators);
+    reply.fields.add("Accept-Ranges", format_args!("bytes"));
+    if status == Status::PARTIAL_CONTENT {
+        reply.fields.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
+    }
+    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+    reply.body = Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start };
+    reply
+}
+
+fn add_validators(reply: &mut Reply, validators: &Validators) {
+    reply.fields.add("ETag", format_args!("{}", validators.etag()));
+    if let Some(date) = validators.last_modified() {
+        reply.fields.add("Last-Modified", format_args!("{date}"));
+    }
+}
+
+fn page_reply(page: String) -> Reply {
+    let mut reply = Reply::new(Status::OK);
+    reply.fields.add("Content-Type", format_args!("text/html; charset=utf-8"));
+    // Names are strangers' text: should the escaping ever fail, nothing runs.
+    reply
+        .fields
+        .add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
+    reply.fields.add("Cache-Control", format_args!("no-cache"));
+    reply.body = Body::Bytes(page.into_bytes());
+    reply
+}
+
+fn redirect(target: &Target<'_>) -> Reply {
+    let location = target.directory_location();
+    let mut reply = Reply::explained(Status::MOVED_PERMANENTLY, &format!("This is a directory: {location}"));
+    reply.fields.add("Location", format_args!("{location}"));
+    reply
+}
+
+fn status_of(error: &io::Error, path: &[u8]) -> Status {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => Status::FORBIDDEN,
+        // A link in circles or out of the root, a name that is too long, a socket: all are "not here".
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG) => {
+            Status::NOT_FOUND
+        }
+        Some(libc::ENXIO | libc::ENODEV) => Status::NOT_FOUND,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => Status::UNAVAILABLE,
+        None if error.kind() == io::ErrorKind::NotFound => Status::NOT_FOUND,
+        _ => {
+            log::warn!("cannot read {:?}: {error}", PathBuf::from(as_path(path)));
+            Status::INTERNAL_ERROR
+        }
+    }
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}

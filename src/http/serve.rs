@@ -1,0 +1,63 @@
+//! A file server on its threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_poller::file::Root;
+use tidegate_poller::{Config, Poller};
+
+use crate::http::{Census, Door, Files, Service, Settings};
+use crate::net::Listeners;
+use crate::record::Sinks;
+use crate::runtime::{Handles, Runtime, Setup};
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    runtime: Runtime,
+}
+
+/// Serves the files below `root` from as many pollers as there are listeners, to at most `max_connections` callers
+/// at a time.
+pub fn serve_files(
+    root: Root,
+    listeners: Listeners,
+    settings: Settings,
+    sinks: Sinks,
+    max_connections: usize,
+    config: &Config,
+) -> io::Result<Server> {
+    let address = listeners.address();
+    let files = Files::new(Arc::new(root));
+    let census = Census::new(max_connections);
+    let setups = listeners.into_sockets().into_iter().map(|socket| {
+        let (files, settings, sinks, census) =
+            (files.clone(), settings.clone(), sinks.clone(), census.clone());
+        let setup = move |poller: &mut Poller| {
+            let service = Service::new(Box::new(files), settings, sinks, census, poller.now());
+            poller.listen(socket, Box::new(Door::new(Rc::new(service)))).map(drop)
+        };
+        Box::new(setup) as Setup
+    });
+    Ok(Server { address, runtime: Runtime::start(config, setups.collect())? })
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Reaches its pollers, to stop them.
+    pub fn handles(&self) -> Handles {
+        self.runtime.handles()
+    }
+
+    /// Waits until it has ended.
+    pub fn join(self) -> io::Result<()> {
+        self.runtime.join()
+    }
+}

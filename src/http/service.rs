@@ -1,0 +1,178 @@
+//! What all HTTP connections of a poller share, and the door they come in by.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tidegate_poller::moment::Moment;
+use tidegate_poller::record::{ConnectionRecord, Peer, Reason, Refusal};
+use tidegate_poller::{Acceptor, Admission};
+
+use crate::http::busy::Busy;
+use crate::http::clock::Clock;
+use crate::http::handler::Handler;
+use crate::http::open_files::OpenFiles;
+use crate::http::session::{HttpSession, Work};
+use crate::net::Pacing;
+use crate::record::Sinks;
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From the first byte of a request (for a connection's first: from accept) until its head and body are there.
+    pub header_timeout: Duration,
+    /// Between a reply and the next request.
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of a reply that could go. Pauses by a budget do not count.
+    pub send_timeout: Duration,
+    /// How many bytes of each reply are exempt from the connection's own rate.
+    pub rate_after: u64,
+    /// What the connections spend through.
+    pub pacing: Pacing,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            send_timeout: Duration::from_secs(60),
+            rate_after: 0,
+            pacing: Pacing::default(),
+        }
+    }
+}
+
+/// How many connections there are in the whole server, and how many there may be.
+#[derive(Debug)]
+pub struct Census {
+    open: AtomicUsize,
+    max: usize,
+    /// Callers that are being told to come again later.
+    turned_away: AtomicUsize,
+}
+
+/// Beyond so many of them, callers are closed without a word: telling costs a socket each.
+const TURNED_AWAY_MAX: usize = 256;
+
+impl Census {
+    /// At most `max` connections.
+    pub fn new(max: usize) -> Arc<Census> {
+        Arc::new(Census { open: AtomicUsize::new(0), max, turned_away: AtomicUsize::new(0) })
+    }
+
+    fn try_enter(count: &AtomicUsize, max: usize) -> bool {
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+    }
+}
+
+/// What all HTTP connections of one poller share.
+pub struct Service {
+    pub(super) handler: Box<dyn Handler>,
+    pub(super) settings: Settings,
+    pub(super) sinks: Sinks,
+    census: Arc<Census>,
+    pub(super) clock: RefCell<Clock>,
+    pub(super) open_files: RefCell<OpenFiles>,
+    #[expect(clippy::vec_box, reason = "lent as boxes: a session holds a pointer, not the state")]
+    spare: RefCell<Vec<Box<Work>>>,
+}
+
+/// State of connections that had something to do, kept for the next that has.
+const SPARE_MAX: usize = 32;
+
+impl Service {
+    /// A service that answers by `handler`. `now` is the poller's clock.
+    pub fn new(
+        handler: Box<dyn Handler>,
+        settings: Settings,
+        sinks: Sinks,
+        census: Arc<Census>,
+        now: Moment,
+    ) -> Service {
+        Service {
+            handler,
+            settings,
+            sinks,
+            census,
+            clock: RefCell::new(Clock::new(now, SystemTime::now())),
+            open_files: RefCell::default(),
+            spare: RefCell::default(),
+        }
+    }
+
+    /// The wall time of a moment of this turn.
+    pub(super) fn wall(&self, now: Moment) -> SystemTime {
+        let mut clock = self.clock.borrow_mut();
+        clock.refresh(now, SystemTime::now);
+        clock.wall(now)
+    }
+
+    pub(super) fn take_work(&self) -> Box<Work> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, mut work: Box<Work>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            work.clear();
+            spare.push(work);
+        }
+    }
+}
+
+/// A place in the census, given back when it is dropped; and the way to the service.
+pub(super) struct Seat {
+    service: Rc<Service>,
+    count: fn(&Census) -> &AtomicUsize,
+}
+
+impl Deref for Seat {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        (self.count)(&self.service.census).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets callers in while there is room, and tells others to come again.
+pub struct Door {
+    service: Rc<Service>,
+}
+
+impl Door {
+    /// The door of a service.
+    pub fn new(service: Rc<Service>) -> Door {
+        Door { service }
+    }
+
+    fn seat(&self, count: fn(&Census) -> &AtomicUsize, max: usize) -> Option<Seat> {
+        Census::try_enter(count(&self.service.census), max)
+            .then(|| Seat { service: self.service.clone(), count })
+    }
+}
+
+impl Acceptor for Door {
+    fn accept(&mut self, _: &Peer) -> Admission {
+        if let Some(seat) = self.seat(|census| &census.open, self.service.census.max) {
+            return Admission::Admit(Box::new(HttpSession::new(seat)));
+        }
+        match self.seat(|census| &census.turned_away, TURNED_AWAY_MAX) {
+            Some(seat) => Admission::Admit(Box::new(Busy::new(seat))),
+            None => Admission::Refuse(Refusal(Reason::Denied)),
+        }
+    }
+
+    fn refused(&mut self, record: ConnectionRecord) {
+        self.service.sinks.connection(record, 0);
+    }
+}

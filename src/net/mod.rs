@@ -1,0 +1,7 @@
+//! Listening, and what sockets spend through.
+
+mod listen;
+mod pacing;
+
+pub use listen::{ListenError, Listeners};
+pub use pacing::{Pacing, PacingBuilder};

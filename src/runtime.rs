@@ -1,0 +1,129 @@
+//! Poller threads: started, stopped, joined.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tidegate_poller::{Config, Figures, Handle, Poller};
+
+/// Threads that each run a poller.
+#[derive(Debug)]
+pub struct Runtime {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    handles: Handles,
+}
+
+/// Reaches the pollers of a runtime from any thread.
+#[derive(Clone, Debug)]
+pub struct Handles(Vec<Handle>);
+
+/// What each poller is given to do when it starts, on its own thread.
+pub type Setup = Box<dyn FnOnce(&mut Poller) -> io::Result<()> + Send>;
+
+impl Runtime {
+    /// Starts a thread for each of `setups`, called `NAME-N`, and returns when all have been set up. When one cannot
+    /// be, the others are stopped and the error is returned.
+    pub fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Runtime> {
+        let mut runtime = Runtime { threads: Vec::new(), handles: Handles(Vec::new()) };
+        for (index, setup) in setups.into_iter().enumerate() {
+            let started = runtime
+                .start_one(Config { name: format!("{}-{index}", config.name), ..config.clone() }, setup);
+            if let Err(error) = started {
+                runtime.handles.shutdown(Duration::ZERO);
+                // The first error is the one that says what is wrong.
+                let _ = runtime.join();
+                return Err(error);
+            }
+        }
+        Ok(runtime)
+    }
+
+    fn start_one(&mut self, config: Config, setup: Setup) -> io::Result<()> {
+        let (tell, told) = mpsc::channel();
+        let name = config.name.clone();
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            let mut poller =
+                match Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller)) {
+                    Ok(poller) => poller,
+                    Err(error) => {
+                        let _ = tell.send(Err(error));
+                        return Ok(());
+                    }
+                };
+            let _ = tell.send(Ok(poller.handle()));
+            poller.run()
+        })?;
+        self.threads.push(thread);
+        // Nothing comes when the set-up panicked.
+        let handle =
+            told.recv().unwrap_or_else(|_| Err(io::Error::other(format!("poller {name} did not start"))))?;
+        self.handles.0.push(handle);
+        Ok(())
+    }
+
+    /// Reaches the pollers.
+    pub fn handles(&self) -> Handles {
+        self.handles.clone()
+    }
+
+    /// Waits until all pollers have ended. When one fails, the others are stopped.
+    pub fn join(self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("poller").to_owned();
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
+            if ended.is_err() {
+                self.handles.shutdown(Duration::ZERO);
+                outcome = outcome.and(ended);
+            }
+        }
+        outcome
+    }
+}
+
+impl Handles {
+    /// Stops all pollers: no more callers, and what is not done after `grace` is cut. Asked again, the shorter
+    /// grace counts.
+    pub fn shutdown(&self, grace: Duration) {
+        for handle in &self.0 {
+            handle.shutdown(grace);
+        }
+    }
+
+    /// How each poller is doing.
+    pub fn figures(&self) -> Vec<Figures> {
+        self.0.iter().map(Handle::figures).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setups(count: usize, make: impl Fn(usize) -> io::Result<()> + Clone + Send + 'static) -> Vec<Setup> {
+        (0..count)
+            .map(|index| {
+                let make = make.clone();
+                Box::new(move |_: &mut Poller| make(index)) as Setup
+            })
+            .collect()
+    }
+
+    #[test]
+    fn starts_and_stops() {
+        let runtime = Runtime::start(&Config::default(), setups(2, |_| Ok(()))).unwrap();
+        assert_eq!(runtime.handles().figures().len(), 2);
+        runtime.handles().shutdown(Duration::ZERO);
+        runtime.join().unwrap();
+    }
+
+    #[test]
+    fn one_that_cannot_start_stops_the_others() {
+        let failing = |index| if index == 1 { Err(io::Error::other("as planned")) } else { Ok(()) };
+        let error = Runtime::start(&Config::default(), setups(3, failing)).unwrap_err();
+        assert_eq!(error.to_string(), "as planned");
+        let panicking = |index| if index == 1 { panic!("as planned") } else { Ok(()) };
+        assert!(Runtime::start(&Config::default(), setups(2, panicking)).is_err());
+    }
+}
