@@ -8,6 +8,8 @@ mod mark;
 mod queue;
 mod segment;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use chunk::Chunk;
 pub use mark::{Edge, Mark, Passed};

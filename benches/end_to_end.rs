@@ -1,0 +1,32 @@
+//! `tidegate serve` beside nginx over loopback, measured from outside: the table of `docs/`.
+//!
+//! ```text
+//! cargo bench --bench end_to_end                    all cases, three runs of each in turn
+//! cargo bench --bench end_to_end -- --list          the cases
+//! cargo bench --bench end_to_end -- 1x1MB idle      some of them
+//! cargo bench --bench end_to_end -- --quick         short windows: does everything work?
+//! ```
+//!
+//! It needs nginx (`apt-get install nginx-light`), two CPUs, and nothing else running.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate_meter::table::{self, Options};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    let Command { options } = Command::parse();
+    if !options.bench && !options.list {
+        // `cargo test --benches` runs this too, without `--bench`: that it builds is all there is to test.
+        return ExitCode::SUCCESS;
+    }
+    let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
+    table::run(&options, Path::new(env!("CARGO_BIN_EXE_tidegate")), &data)
+}

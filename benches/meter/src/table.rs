@@ -1,0 +1,263 @@
+//! Runs the cases of the table: contestants in turn, several times over, and prints what came of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cases::{self, Bench, Case, Load};
+use crate::plot::{self, COLOURS, Frame, Series};
+use crate::report::{self, Group, Verdict};
+use crate::servers::Server;
+use crate::{account, sys};
+
+/// What to run and where to put it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// The cases to run, by name or a part of it; all by default
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// List the cases and stop
+    #[arg(long)]
+    pub list: bool,
+    /// Short windows and one run of each: shows that everything works; the figures mean little
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each contestant is run
+    #[arg(long, value_name = "N")]
+    pub repeats: Option<usize>,
+    /// Run only contestants with this in their name: `nginx`, `tidegate`
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// A further argument for `tidegate serve`, for trying things out; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub serve_arg: Vec<String>,
+    /// Write all samples to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the tables to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write plots of single downloads to this folder
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Given by cargo; without meaning
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+/// Runs the table. `program` is `tidegate`; `data` a folder for the files that are served, kept for the next time.
+pub fn run(options: &Options, program: &Path, data: &Path) -> ExitCode {
+    let selected: Vec<&Case> = cases::ALL.iter().filter(|case| options.selects(case)).collect();
+    if options.list {
+        for case in &selected {
+            println!("{:14} {}", case.name, case.title);
+        }
+        return ExitCode::SUCCESS;
+    }
+    match run_selected(options, &selected, program, data) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("meter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Options {
+    fn selects(&self, case: &Case) -> bool {
+        // A whole name means that case alone: `1x1MB` is also a part of `1x1MB-something`.
+        let by_name = |name: &String| cases::ALL.iter().any(|case| case.name == name);
+        self.cases.is_empty()
+            || self
+                .cases
+                .iter()
+                .any(|name| case.name == name || (!by_name(name) && case.name.contains(name.as_str())))
+    }
+
+    fn contestants(&self, case: &Case, program: &Path) -> Vec<(String, Server)> {
+        let mut all = Vec::new();
+        for (label, arguments) in case.variants {
+            let arguments = arguments.iter().map(|&argument| argument.to_owned());
+            let arguments = arguments.chain(self.serve_arg.iter().cloned()).collect();
+            all.push(((*label).to_owned(), Server::Tidegate { program: program.to_owned(), arguments }));
+        }
+        all.push(("nginx".to_owned(), Server::Nginx));
+        all.retain(|(label, _)| self.only.as_ref().is_none_or(|only| label.contains(only.as_str())));
+        all
+    }
+
+    fn repeats(&self) -> usize {
+        self.repeats.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+}
+
+/// True when every run of every case worked, reached or not.
+fn run_selected(options: &Options, selected: &[&Case], program: &Path, data: &Path) -> io::Result<bool> {
+    if selected.is_empty() {
+        return Err(io::Error::other(format!(
+            "no such case: {}; --list shows them",
+            options.cases.join(", ")
+        )));
+    }
+    sys::catch_stop()?;
+    sys::raise_open_files();
+    let cpus = sys::allowed_cpus();
+    let (server_cpu, client_cpu) = (cpus[0], *cpus.last().unwrap_or(&cpus[0]));
+    fs::create_dir_all(data)?;
+    // The servers read paths from where they are, not from where we are.
+    let data = data.canonicalize()?;
+    eprintln!("preparing {}", data.display());
+    let bench = Bench { data, server_cpu, client_cpu, quick: options.quick };
+    bench.prepare()?;
+
+    let mut report = head(options, &bench, program);
+    println!("{report}");
+    let mut all_worked = true;
+    let mut verdicts = Vec::new();
+    let mut results = Vec::new();
+    for case in selected {
+        let (groups, worked) = run_case(options, &bench, case, program)?;
+        all_worked &= worked;
+        if groups.is_empty() {
+            continue;
+        }
+        let table = report::table(case, &groups);
+        println!("{table}");
+        report += &format!("{table}\n");
+        verdicts.extend(report::verdicts(case, &groups));
+        results.push(report::json(case, &groups));
+        if let Some(folder) = &options.plots {
+            plot_case(folder, case, &groups)?;
+        }
+    }
+    let reached = reached(&verdicts);
+    println!("{reached}");
+    report += &reached;
+    write(options.markdown.as_deref(), &report)?;
+    let all = json!({ "machine": account::machine(), "quick": options.quick, "cases": results });
+    write(options.json.as_deref(), &format!("{all:#}\n"))?;
+    Ok(all_worked)
+}
+
+fn run_case(options: &Options, bench: &Bench, case: &Case, program: &Path) -> io::Result<(Vec<Group>, bool)> {
+    let contestants = options.contestants(case, program);
+    // By contestant first: the rows of one stay together even if its first run fails.
+    let mut samples: BTreeMap<usize, Vec<cases::Sample>> = BTreeMap::new();
+    let mut worked = true;
+    for repeat in 1..=options.repeats() {
+        for (nth, (label, server)) in contestants.iter().enumerate() {
+            eprint!("{}: {label}, run {repeat} of {} …", case.name, options.repeats());
+            let start = Instant::now();
+            match case.run(bench, server, label) {
+                Ok(new) => {
+                    eprintln!(" {:.0} s{}", start.elapsed().as_secs_f64(), hint(&new));
+                    samples.entry(nth).or_default().extend(new);
+                }
+                Err(error) if sys::stop_asked() => return Err(error),
+                Err(error) => {
+                    eprintln!(" FAILED: {error}");
+                    worked = false;
+                }
+            }
+        }
+    }
+    Ok((report::groups(samples.into_values().flatten().collect()), worked))
+}
+
+/// A few figures beside the progress.
+fn hint(samples: &[cases::Sample]) -> String {
+    let mut out = String::new();
+    for sample in samples {
+        out += if samples.len() > 1 { "\n   " } else { "," };
+        for name in HINTS {
+            if let Some(&value) = sample.figures.get(name) {
+                out += &format!(" {name} {}", report::number(value));
+            }
+        }
+    }
+    out
+}
+
+fn head(options: &Options, bench: &Bench, program: &Path) -> String {
+    let version = |server: Server| server.version().unwrap_or_else(|error| error.to_string());
+    let ours = version(Server::Tidegate { program: program.to_owned(), arguments: Vec::new() });
+    let quick = if options.quick { " Quick run: the figures mean little." } else { "" };
+    format!(
+        "{}. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
+         (least-most); bursts, gaps and the client's stall: the best run.{quick}\n",
+        account::machine(),
+        bench.server_cpu,
+        bench.client_cpu,
+        version(Server::Nginx),
+        options.repeats()
+    )
+}
+
+fn reached(verdicts: &[Verdict]) -> String {
+    let missed = verdicts.iter().filter(|verdict| verdict.met == Some(false)).count();
+    let met = verdicts.iter().filter(|verdict| verdict.met == Some(true)).count();
+    format!(
+        "### Reached: {met} of {}, missed: {missed}\n\n{}",
+        verdicts.len(),
+        report::verdict_table(verdicts)
+    )
+}
+
+/// One paced download of each contestant, ours over nginx's.
+fn plot_case(folder: &Path, case: &Case, groups: &[Group]) -> io::Result<()> {
+    let Load::Paced { connections: 1, rate, .. } = case.load else { return Ok(()) };
+    let mut series: Vec<Series> = groups
+        .iter()
+        .zip(COLOURS)
+        .map(|(group, colour)| Series {
+            name: group.label.clone(),
+            colour,
+            values: group.bins.iter().map(|&bytes| bytes as f64 / 1e3).collect(),
+        })
+        .collect();
+    // The last one drawn is on top: the smooth line over the saw-tooth.
+    series.reverse();
+    let frame = Frame {
+        title: format!(
+            "One download at {}: bytes that arrived in each 100 ms",
+            case.title.trim_start_matches("1 × ")
+        ),
+        x: "seconds".to_owned(),
+        y: "kB in 100 ms".to_owned(),
+        bin_seconds: 0.1,
+        mark: Some((rate as f64 / 1e4, "the rate".to_owned())),
+    };
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join(format!("pace-{}.svg", case.name)), plot::svg(&frame, &series))
+}
+
+fn write(path: Option<&Path>, text: &str) -> io::Result<()> {
+    match path {
+        Some(path) => {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(path, text)
+        }
+        None => Ok(()),
+    }
+}
+
+const HINTS: [&str; 9] = [
+    "ratio_p50",
+    "burst_100ms_p99",
+    "gap_max_ms",
+    "kept_p99_ms",
+    "fresh_p99_ms",
+    "mb_per_s",
+    "anon_per_connection",
+    "cpu_us_per_read",
+    "cpu_s_per_gb",
+];
