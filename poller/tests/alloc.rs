@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use support::TempFile;
-use tidegate_poller::{Config, ConnectionRecord, Io, Poller, Pull, Role, Session, Source};
+use tidegate_poller::{Config, ConnectionRecord, Direction, Io, Limit, Poller, Pull, Role, Session, Source};
 
 struct Counting;
 
@@ -49,6 +49,7 @@ enum Feed {
 struct Feeder {
     feed: Feed,
     rounds: u32,
+    limit: Option<Limit>,
 }
 
 struct Zeros(u64);
@@ -86,6 +87,9 @@ impl Feeder {
 impl Session for Feeder {
     fn opened(&mut self, io: &mut Io<'_>) {
         io.set_watermarks(0, 1);
+        if let Some(limit) = &self.limit {
+            io.set_limit(Direction::Egress, Some(limit));
+        }
         if let Feed::Source = self.feed {
             io.send_source(Box::new(Zeros(u64::from(self.rounds) * 65_536)));
         }
@@ -100,6 +104,10 @@ impl Session for Feeder {
 
 /// Allocations of the turns that write `expected` bytes, after the first tenth of them.
 fn allocations(feed: Feed, rounds: u32, expected: u64) -> u64 {
+    paced_allocations(feed, rounds, expected, None)
+}
+
+fn paced_allocations(feed: Feed, rounds: u32, expected: u64, limit: Option<Limit>) -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
@@ -114,7 +122,7 @@ fn allocations(feed: Feed, rounds: u32, expected: u64) -> u64 {
     });
 
     let mut poller = Poller::new(Config::default()).unwrap();
-    let session = Box::new(Feeder { feed, rounds });
+    let session = Box::new(Feeder { feed, rounds, limit });
     let socket = poller.adopt(mio::net::TcpStream::from_std(stream), Role::Server, session).unwrap();
     let gone = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut warm = None;
@@ -161,4 +169,19 @@ fn owned_chunks_go_without_allocating() {
 #[test]
 fn a_source_goes_without_allocating() {
     assert_eq!(allocations(Feed::Source, 1_000, 65_536_000), 0);
+}
+
+#[test]
+fn a_limited_file_goes_without_allocating() {
+    let file = TempFile::new(&vec![1; 4_000_000]);
+    let limit = Limit::new("each", Some(40_000_000));
+    let feed = Feed::File(file.file.clone(), 4_000_000);
+    assert_eq!(paced_allocations(feed, 10, 40_000_000, Some(limit)), 0);
+}
+
+#[test]
+fn limited_chunks_go_without_allocating() {
+    let bytes: Arc<[u8]> = vec![2; 100_000].into();
+    let limit = Limit::new("each", Some(40_000_000));
+    assert_eq!(paced_allocations(Feed::Shared(bytes), 400, 40_000_000, Some(limit)), 0);
 }

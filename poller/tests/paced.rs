@@ -38,6 +38,9 @@ fn a_limit_is_kept_and_the_pauses_are_in_the_record() {
     assert!(record.pauses.throttle_count >= 5, "{record:?}");
     assert!(record.pauses.throttled_ns > 300_000_000, "{record:?}");
     assert!(record.pauses.blocked_ns < 100_000_000, "{record:?}");
+    let figures = rig.handle.figures();
+    println!("{figures:?}");
+    assert!(figures.turns < 4 * record.pauses.throttle_count + 50, "spins: {figures:?}");
     rig.stop_clean();
 }
 

@@ -1,7 +1,7 @@
 //! The outbox: what a socket has still to write, in order.
 //!
 //! Pure: it holds bytes, file ranges, sources and marks, knows the offset in the first of them and how much of
-//! all was sent. It makes no system call and reads no clock. The [gate](crate::gate) drives it.
+//! all was sent. It makes no system call and reads no clock. The gate drives it.
 
 mod chunk;
 mod mark;
