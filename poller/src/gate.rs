@@ -23,12 +23,14 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::pools::Pools;
 use crate::event::timers::{Due, Key};
 use crate::ledger::Ledger;
-use crate::moment::Moment;
+use crate::moment::{Moment, NANOS_PER_MS};
 use crate::outbox::{Front, Outbox, Passed, Pull};
 use crate::pace::{Allowance, FlowId, Pacer};
 use crate::record::{End, Reason};
@@ -53,7 +55,8 @@ pub(crate) struct Gate {
     pub(crate) flow: Option<FlowId>,
     low: u32,
     high: u32,
-    send_timeout_ms: u32,
+    /// In units of 10 ms; zero: none.
+    send_timeout: u16,
     /// The kernel told that it takes bytes, and no write since came up short.
     pub(crate) told_writable: bool,
     pub(crate) held: bool,
@@ -135,7 +138,7 @@ impl Gate {
             flow: None,
             low: DEFAULT_LOW_BYTES,
             high: DEFAULT_HIGH_BYTES,
-            send_timeout_ms: 0,
+            send_timeout: 0,
             told_writable: true,
             held: false,
             above_high: false,
@@ -182,8 +185,10 @@ impl Gate {
         std::mem::take(&mut self.drained)
     }
 
-    pub(crate) fn set_send_timeout_ms(&mut self, timeout_ms: u32) {
-        self.send_timeout_ms = timeout_ms;
+    /// Zero: none. Kept in 10 ms, rounded up, at most 10 minutes.
+    pub(crate) fn set_send_timeout(&mut self, timeout: Duration) {
+        let units = timeout.as_millis().div_ceil(u128::from(SEND_TIMEOUT_UNIT_NS / NANOS_PER_MS));
+        self.send_timeout = u16::try_from(units).unwrap_or(u16::MAX);
     }
 
     /// The kernel told that it takes bytes again.
@@ -256,7 +261,7 @@ impl Gate {
         let Some(out) = &mut self.out else { return false };
         out.send_timer = None;
         let Some(since) = out.blocked_since else { return false };
-        let limit = u64::from(self.send_timeout_ms) * 1_000_000;
+        let limit = u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS;
         if limit == 0 {
             return false;
         }
@@ -473,7 +478,10 @@ impl Gate {
         let Some(source) = out.outbox.front_source() else { return Step::Idle };
         let max = allowance.min(PULL_BYTES) as usize;
         let mut bytes = env.pools.take_buffer();
-        let pull = source.pull(max, &mut bytes);
+        let Ok(pull) = catch_unwind(AssertUnwindSafe(|| source.pull(max, &mut bytes))) else {
+            log::error!("a source panicked; its socket is closed");
+            return Step::Failed(End::local(Reason::Internal));
+        };
         if pull == Pull::Failed || bytes.len() > max {
             return Step::Failed(End::local(Reason::SourceFailed));
         }
@@ -528,8 +536,8 @@ impl Gate {
         let Some(out) = &mut self.out else { return };
         if (out.outbox.has_work() || self.wire.wants_write()) && out.blocked_since.is_none() {
             out.blocked_since = Some(env.now);
-            if self.send_timeout_ms > 0 && out.send_timer.is_none() {
-                let due = env.now.plus_nanos(u64::from(self.send_timeout_ms) * 1_000_000);
+            if self.send_timeout > 0 && out.send_timer.is_none() {
+                let due = env.now.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
                 out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
             }
             self.rest(env);
@@ -682,3 +690,5 @@ impl fmt::Debug for Gate {
 /// Default watermarks: a full pull above, half of it below.
 const DEFAULT_LOW_BYTES: u32 = 64 * 1024;
 const DEFAULT_HIGH_BYTES: u32 = 256 * 1024;
+/// A send timeout is kept in two bytes of every socket.
+const SEND_TIMEOUT_UNIT_NS: u64 = 10 * NANOS_PER_MS;

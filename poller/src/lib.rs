@@ -1,4 +1,51 @@
 //! One epoll loop a thread, a gate every written byte passes, and a ledger for each socket.
+//!
+//! ```text
+//! Session ──send──▶ Outbox ──▶ gate ──▶ Transport ──▶ kernel
+//!    ▲                           │
+//!    │                           ├─ Pacer: budgets and limits say how many bytes may go, before the system call
+//!    └─ received, passed, … ◀────┴─ Ledger: what went, when, and why not; in the end a ConnectionRecord
+//! ```
+//!
+//! Implement [`Session`] for what lives on a socket and [`Acceptor`] for who may come in; give both to a [`Poller`]
+//! and run it, one a thread. A session speaks to its socket through the [`Io`] it is lent for each call. Other
+//! threads reach a poller by its [`Handle`], a socket by its [`SocketHandle`].
+//!
+//! ```no_run
+//! use tidegate_poller::{Acceptor, Admission, Budget, Config, ConnectionRecord, Direction, Io, Peer, Poller, Session};
+//!
+//! struct Echo(Budget);
+//!
+//! impl Session for Echo {
+//!     fn opened(&mut self, io: &mut Io<'_>) {
+//!         io.spend_through(Direction::Egress, &self.0, 1);
+//!     }
+//!     fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+//!         io.send(bytes.to_vec());
+//!     }
+//!     fn closed(self: Box<Self>, record: ConnectionRecord) {
+//!         println!("{record:?}");
+//!     }
+//! }
+//!
+//! struct Door(Budget);
+//!
+//! impl Acceptor for Door {
+//!     fn accept(&mut self, _peer: &Peer) -> Admission {
+//!         Admission::Admit(Box::new(Echo(self.0.clone())))
+//!     }
+//!     fn refused(&mut self, record: ConnectionRecord) {
+//!         println!("{record:?}");
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let everything = Budget::builder("everything").rate(1_000_000).build();
+//!     let mut poller = Poller::new(Config::default())?;
+//!     poller.listen(std::net::TcpListener::bind("127.0.0.1:7007")?, Box::new(Door(everything)))?;
+//!     poller.run()
+//! }
+//! ```
 #![deny(unsafe_code)]
 
 pub mod budget;

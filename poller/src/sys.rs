@@ -22,6 +22,8 @@ use crate::tcp_info::TcpInfo;
 const IOV_MAX: usize = 1024;
 /// The default read-ahead of the kernel, in which the page cache is mostly filled: one probe finds out about so much.
 const READ_AHEAD: u64 = 128 << 10;
+/// How far ahead of the reads the disk is kept busy.
+const WARM_AHEAD: u64 = 2 << 20;
 /// How often a walk of a path that raced with a rename is tried again.
 const OPEN_TRIES: usize = 16;
 
@@ -79,15 +81,14 @@ pub fn file_is_warm(file: impl AsFd, offset: u64, len: u64) -> io::Result<bool> 
 /// Brings a range of a file into the page cache and waits for it. Blocks: not for the poller's thread.
 pub fn warm_file(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let end = offset.saturating_add(len);
-    let mut at = offset;
-    while at < end {
-        // The kernel cuts a longer wish short. This one is advice: what it did not bring, the reads below wait for.
-        let _ = advise(file.as_raw_fd(), at, READ_AHEAD.min(end - at), libc::POSIX_FADV_WILLNEED);
-        at = at.saturating_add(READ_AHEAD);
-    }
     let mut buffer = vec![0; READ_AHEAD.min(len) as usize];
-    at = offset;
+    let (mut at, mut asked) = (offset, offset);
     while at < end {
+        while asked < end.min(at.saturating_add(WARM_AHEAD)) {
+            // The kernel cuts a longer wish short. This one is advice: what it did not bring, the read waits for.
+            let _ = advise(file.as_raw_fd(), asked, READ_AHEAD, libc::POSIX_FADV_WILLNEED);
+            asked = asked.saturating_add(READ_AHEAD);
+        }
         let wanted = buffer.len().min((end - at) as usize);
         match file.read_at(&mut buffer[..wanted], at) {
             Ok(0) => break,

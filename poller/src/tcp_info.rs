@@ -134,3 +134,65 @@ impl TcpInfo {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESTABLISHED: u8 = 1;
+    const WHOLE: usize = size_of::<TcpInfo>();
+
+    fn info(state: u8) -> TcpInfo {
+        let (bytes_acked, bytes_received, bytes_sent) = (1_001, 501, 1_000);
+        TcpInfo { state, bytes_acked, bytes_received, bytes_sent, min_rtt: 9, ..TcpInfo::default() }
+    }
+
+    #[test]
+    fn an_older_kernel_leaves_fields_absent() {
+        // Linux 3.x ended with the count of retransmissions, 4.1 after the bytes received, 4.9 after the rate.
+        for (len, acked, min_rtt, busy) in [
+            (104, false, false, false),
+            (136, true, false, false),
+            (168, true, true, false),
+            (WHOLE, true, true, true),
+        ] {
+            let figures = info(ESTABLISHED).figures(len, Role::Server, false);
+            let there =
+                (figures.acked_bytes.is_some(), figures.rtt_min_us.is_some(), figures.busy_us.is_some());
+            assert_eq!(there, (acked, min_rtt, busy), "{len}");
+            assert_eq!(figures.retransmitted_bytes.is_some(), busy);
+        }
+    }
+
+    #[test]
+    fn a_figure_without_a_sample_is_absent() {
+        let empty = TcpInfo { min_rtt: u32::MAX, ..TcpInfo::default() };
+        let figures = empty.figures(WHOLE, Role::Client, false);
+        assert_eq!((figures.rtt_min_us, figures.delivery_rate), (None, None));
+        assert_eq!(figures.acked_bytes, Some(0), "SYN is taken off only where it was counted");
+    }
+
+    #[test]
+    fn syn_and_fin_are_no_bytes() {
+        let acked = |state, role| info(state).figures(WHOLE, role, false).acked_bytes.unwrap();
+        assert_eq!(acked(ESTABLISHED, Role::Server), 1_001);
+        assert_eq!(acked(ESTABLISHED, Role::Client), 1_000);
+        assert_eq!(acked(TCP_FIN_WAIT2, Role::Server), 1_000);
+        assert_eq!(acked(TCP_FIN_WAIT2, Role::Client), 999);
+        assert_eq!(acked(TCP_CLOSE, Role::Server), 1_000, "no more than was sent");
+        let received =
+            |state, finished| info(state).figures(WHOLE, Role::Server, finished).received_bytes.unwrap();
+        assert_eq!(received(ESTABLISHED, false), 501);
+        assert_eq!(received(TCP_CLOSE_WAIT, false), 500);
+        assert_eq!((received(TCP_CLOSE, false), received(TCP_CLOSE, true)), (501, 500));
+    }
+
+    #[test]
+    fn a_fin_that_waits_is_not_unsent_bytes() {
+        let unsent = |state| {
+            let info = TcpInfo { notsent_bytes: 10, ..info(state) };
+            info.figures(WHOLE, Role::Server, false).unsent_bytes
+        };
+        assert_eq!((unsent(ESTABLISHED), unsent(TCP_FIN_WAIT1)), (Some(10), Some(9)));
+    }
+}

@@ -5,6 +5,7 @@ mod support;
 use std::io::Write;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{Rig, Script, TempFile, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::{Chunk, Edge, End, Mark, Pull, Reason, Source, Who};
@@ -155,7 +156,7 @@ fn a_file_that_got_shorter_ends_the_socket() {
 fn fin_follows_the_last_byte() {
     let mut rig = Rig::start(|| {
         Script::new().opened(|io| {
-            io.send(vec![7; 4_000_000]);
+            io.send(vec![7; 16_000_000]);
             io.finish(End::local(Reason::LocalClose));
         })
     });
@@ -163,12 +164,12 @@ fn fin_follows_the_last_byte() {
     let socket = rig.opened();
     let state = rig.gate_becomes(&socket, "Blocked");
     assert!(state.contains("Closing"), "{state}");
-    assert_eq!(read_to_end(&mut peer).len(), 4_000_000);
+    assert_eq!(read_to_end(&mut peer).len(), 16_000_000);
     // Lingering: what the peer says now is discarded, without a reset.
     peer.write_all(b"late").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     let record = rig.record();
-    assert_eq!((record.wire_out, record.wire_in), (4_000_000, 4));
+    assert_eq!((record.wire_out, record.wire_in), (16_000_000, 4));
     assert_eq!(record.end, End::local(Reason::LocalClose));
     rig.stop_clean();
 }
@@ -276,7 +277,7 @@ struct Counting {
     next: u32,
     upto: u32,
     starve_at: u32,
-    starved: bool,
+    ready: Arc<AtomicBool>,
 }
 
 impl Source for Counting {
@@ -286,8 +287,7 @@ impl Source for Counting {
             if self.next == self.upto {
                 return Pull::End;
             }
-            if self.next == self.starve_at && !self.starved {
-                self.starved = true;
+            if self.next == self.starve_at && !self.ready.load(Ordering::SeqCst) {
                 return Pull::Starved;
             }
             out.extend_from_slice(&self.next.to_be_bytes());
@@ -299,10 +299,14 @@ impl Source for Counting {
 
 #[test]
 fn a_source_is_pulled_starves_and_is_woken() {
-    let mut rig = Rig::start(|| {
-        Script::new().opened(|io| {
+    let ready = Arc::new(AtomicBool::new(false));
+    let theirs = ready.clone();
+    let mut rig = Rig::start(move || {
+        let ready = theirs.clone();
+        Script::new().opened(move |io| {
             io.send("head");
-            io.send_source(Box::new(Counting { next: 0, upto: 500_000, starve_at: 100_000, starved: false }));
+            let ready = ready.clone();
+            io.send_source(Box::new(Counting { next: 0, upto: 500_000, starve_at: 100_000, ready }));
             io.send("tail");
             io.finish(End::local(Reason::Ok));
         })
@@ -313,6 +317,7 @@ fn a_source_is_pulled_starves_and_is_woken() {
     let mut got = read_exact(&mut peer, 400_000);
     let state = rig.gate_becomes(&socket, "Starved");
     assert!(state.contains("Closing") && !state.contains("Idle"), "{state}");
+    ready.store(true, Ordering::SeqCst);
     socket.wake_source().unwrap();
     got.extend(read_to_end(&mut peer));
     let expected: Vec<u8> = (0..500_000u32).flat_map(u32::to_be_bytes).chain(*b"tail").collect();

@@ -71,9 +71,14 @@ impl Exchange {
         self.started
     }
 
-    /// The first byte of its reply has gone.
-    pub(super) fn begin(&mut self, mark: &Passed) {
-        self.begun = Some(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
+    /// The latest moment known of it.
+    pub(super) fn latest(&self) -> Moment {
+        self.begun.map_or(self.started, |begun| begun.at)
+    }
+
+    /// The first byte of its reply has gone, at `at`.
+    pub(super) fn begin(&mut self, mark: &Passed, at: Moment) {
+        self.begun = Some(Begun { at, offset: mark.offset, pauses: mark.sums.pauses });
     }
 
     /// In which phase it is.
@@ -85,11 +90,16 @@ impl Exchange {
         }
     }
 
-    /// The record of an exchange whose reply has gone to the last byte.
-    pub(super) fn complete(self, connection: Connection, mark: &Passed, clock: &Clock) -> ExchangeRecord {
+    /// The record of an exchange whose reply has gone to the last byte, at `at`.
+    pub(super) fn complete(
+        self,
+        connection: Connection,
+        mark: &Passed,
+        at: Moment,
+        clock: &Clock,
+    ) -> ExchangeRecord {
         // The poller passes what was marked, in order, so both are there.
-        let begun =
-            self.begun.unwrap_or(Begun { at: mark.at, offset: mark.offset, pauses: mark.sums.pauses });
+        let begun = self.begun.unwrap_or(Begun { at, offset: mark.offset, pauses: mark.sums.pauses });
         let (head_out, body_out, end, phase) = match self.reply {
             Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
             None => (0, 0, End::local(Reason::Internal), "reply"),
@@ -100,8 +110,8 @@ impl Exchange {
         record.resp_body_bytes = body_out;
         record.wire_out = head_out + body_out;
         record.first_byte = Some(begun.at - self.started);
-        record.transfer = Some(mark.at - begun.at);
-        record.total = mark.at - self.started;
+        record.transfer = Some(at - begun.at);
+        record.total = at - self.started;
         record.pauses = between(&begun.pauses, &mark.sums.pauses, mark.sums.gap_since_mark_ns);
         (record.end, record.phase) = (end, phase);
         record

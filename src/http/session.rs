@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, End, Pauses, Reason};
-use tidegate_poller::{Edge, Io, Mark, Passed, Session, TimerId};
+use tidegate_poller::{Edge, Io, Mark, Passed, Session, TimerId, sys};
 
 use crate::http::exchange::{Asked, Connection, Exchange, ReplyFacts};
 use crate::http::handler::Answer;
@@ -176,17 +176,19 @@ impl Session for HttpSession {
         match mark.edge {
             Edge::Begin { .. } => {
                 if let Some(exchange) = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id) {
-                    exchange.begin(&mark);
+                    let at = moment_after(exchange.latest(), &mark);
+                    exchange.begin(&mark, at);
                 }
             }
             Edge::End => {
                 let Some(exchange) = work.exchanges.pop_front() else { return };
                 debug_assert_eq!(exchange.id, mark.id, "replies go in order");
                 work.pauses_before = mark.sums.pauses;
+                let at = moment_after(exchange.latest(), &mark);
                 let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
                 let seat = &self.seat;
                 seat.wall(io.now());
-                seat.sinks.exchange(|| exchange.complete(connection, &mark, &seat.clock.borrow()));
+                seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &seat.clock.borrow()));
                 self.go_on(io);
             }
         }
@@ -573,6 +575,12 @@ impl HttpSession {
             self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));
         }
     }
+}
+
+/// When a mark was passed. All that happens in a turn of the poller has the turn's moment; an exchange that is over
+/// within one would be said to have taken no time, so then the clock is read.
+fn moment_after(latest: Moment, mark: &Passed) -> Moment {
+    if mark.at > latest { mark.at } else { sys::now().max(latest) }
 }
 
 /// Whether bytes that came after an incomplete head may have completed it: looking again at every byte of a head

@@ -526,9 +526,18 @@ impl Tree {
 
     fn refill(&mut self, id: NodeId, now: Moment) {
         let ceiling = self.ceiling(id);
+        let interval_ns = self.interval_ns;
         let node = self.node_mut(id);
         match node.spec.rate {
-            Some(rate) => node.lost = node.lost.saturating_add(node.bucket.refill(rate, ceiling, now)),
+            Some(rate) => {
+                let lost = node.bucket.refill(rate, ceiling, now);
+                node.lost = node.lost.saturating_add(lost);
+                if node.closed.is_some() && node.waiting > 0 {
+                    node.bucket.make_up_for(lost, quantum(rate, interval_ns).saturating_add(ceiling));
+                } else if lost > 0 {
+                    node.bucket.forget_arrears();
+                }
+            }
             None => node.bucket = Bucket::new(now),
         }
     }

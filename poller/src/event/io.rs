@@ -166,10 +166,9 @@ impl Io<'_> {
 
     /// Ends the socket ([`Reason::Timeout`](crate::Reason::Timeout)) when the kernel, whose buffer is full, has
     /// taken nothing for so long. Pauses and holds do not count. `None`: never, the default.
+    /// Kept in steps of 10 ms, at most ten minutes.
     pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
-        let timeout_ms =
-            timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis().max(1)).unwrap_or(u32::MAX));
-        self.poller.sockets[self.index].gate.set_send_timeout_ms(timeout_ms);
+        self.poller.sockets[self.index].gate.set_send_timeout(timeout.unwrap_or(Duration::ZERO));
     }
 }
 
@@ -177,7 +176,20 @@ impl Io<'_> {
 impl Io<'_> {
     /// Stops reading: the peer's window closes.
     pub fn pause_reading(&mut self) {
-        self.poller.sockets[self.index].reading_paused = true;
+        let now = self.poller.now;
+        let socket = &mut self.poller.sockets[self.index];
+        socket.reading_paused = true;
+        // A place in a budget's queue is given up; the budget is asked again when reading goes on.
+        socket.ingress_paused = false;
+        socket.gate.ledger.set_ingress_paused(false, now);
+        if let Some(rare) = &mut socket.rare {
+            if let Some(timer) = rare.ingress_timer.take() {
+                self.poller.wheel.cancel(timer);
+            }
+            if let Some(flow) = rare.ingress {
+                self.poller.pacer.rest(flow, now);
+            }
+        }
     }
 
     /// Reads again.
@@ -190,8 +202,13 @@ impl Io<'_> {
 
 /// Budgets.
 impl Io<'_> {
-    /// Gives this socket a rate of its own, or takes it away.
+    /// Gives this socket a rate of its own, or takes it away. One [by the kernel](Limit::by_kernel) is handed on where
+    /// it can be (TCP, egress); there, bytes are not exempt by marks.
     pub fn set_limit(&mut self, direction: Direction, limit: Option<&Limit>) {
+        let limit = match direction {
+            Direction::Egress => self.poller.hand_to_kernel(self.index, limit),
+            Direction::Ingress => limit,
+        };
         if limit.is_none() && self.flow(direction).is_none() {
             return;
         }
@@ -215,19 +232,8 @@ impl Io<'_> {
         }
     }
 
-    /// The flow of a direction, made at the first need.
     fn join(&mut self, direction: Direction) -> crate::pace::FlowId {
-        if let Some(flow) = self.flow(direction) {
-            return flow;
-        }
-        let owner = self.index * 2 + usize::from(direction == Direction::Ingress);
-        let flow = self.poller.pacer.join(owner);
-        let socket = &mut self.poller.sockets[self.index];
-        match direction {
-            Direction::Egress => socket.gate.flow = Some(flow),
-            Direction::Ingress => socket.rare().ingress = Some(flow),
-        }
-        flow
+        self.poller.join(self.index, direction)
     }
 
     fn ask_again(&mut self, direction: Direction) {
@@ -257,9 +263,9 @@ impl Io<'_> {
         let now = self.poller.now;
         let at = (now + after).max(now.plus_nanos(1));
         let key = self.key();
-        let slot = self.poller.sockets[self.index].timers.free_slot().unwrap_or(u16::MAX);
+        let slot = self.poller.sockets[self.index].free_timer_slot();
         let timer = self.poller.wheel.insert(at, Due::Session { key, reason, slot });
-        self.poller.sockets[self.index].timers.set(slot, Some(timer));
+        self.poller.sockets[self.index].set_timer(slot, Some(timer));
         if after < SHARP {
             self.poller.remember_sharp(at);
         }
@@ -268,7 +274,7 @@ impl Io<'_> {
 
     /// Cancels a timer of this session; says whether it was still to fire.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.poller.sockets[self.index].timers.forget(timer) && self.poller.wheel.cancel(timer).is_some()
+        self.poller.sockets[self.index].forget_timer(timer) && self.poller.wheel.cancel(timer).is_some()
     }
 
     /// Runs `job`, which may block, off the poller. Its result comes to [`Session::offloaded`], if the socket is
@@ -327,7 +333,7 @@ impl Io<'_> {
 
 impl Io<'_> {
     fn key(&self) -> Key {
-        Key { index: self.index as u32, generation: self.poller.sockets[self.index].generation }
+        Key { index: self.index as u32, generation: self.poller.sockets[self.index].generation() }
     }
 
     /// Every enqueue goes through here, so that none is left without a visit.

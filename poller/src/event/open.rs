@@ -98,12 +98,10 @@ impl Poller {
         connecting: bool,
     ) -> Option<SocketHandle> {
         let now = self.now();
-        let generation = self.next_generation;
-        // Zero is not a socket's.
-        self.next_generation = generation.checked_add(1).unwrap_or(1);
+        let conn_id = next_conn_id();
         let entry = self.sockets.vacant_entry();
         let index = entry.key();
-        let key = Key { index: index as u32, generation };
+        let key = Key { index: index as u32, generation: conn_id as u32 };
         set_options(wire.plain(), &self.config.socket);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(wire.plain_mut(), Self::socket_token(key), interest)
@@ -117,8 +115,7 @@ impl Poller {
         if !connecting {
             ledger.connected(now);
         }
-        let mut socket =
-            Socket::new(Gate::new(wire, ledger), session, peer, role, next_conn_id(), generation);
+        let mut socket = Socket::new(Gate::new(wire, ledger), session, peer, role, conn_id);
         if connecting {
             socket.life = Life::Connecting;
             socket.gate.told_writable = false;
@@ -191,7 +188,7 @@ impl Poller {
     pub(super) fn start_deadline(&mut self, index: usize, after: Duration) {
         let now = self.now;
         let Some(socket) = self.sockets.get_mut(index) else { return };
-        let key = Key { index: index as u32, generation: socket.generation };
+        let key = Key { index: index as u32, generation: socket.generation() };
         let at = (now + after).max(now.plus_nanos(1));
         let timer = self.wheel.insert(at, Due::Deadline(key));
         if let Some(old) = socket.rare().deadline.replace(timer) {
@@ -211,7 +208,13 @@ impl Poller {
 /// A number no other connection of this process has.
 pub(super) fn next_conn_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    loop {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Its lower half is the generation in a token, where zero is not a socket's.
+        if id as u32 != 0 {
+            return id;
+        }
+    }
 }
 
 pub(super) fn unix_peer(path: Option<&Path>) -> Peer {

@@ -54,7 +54,6 @@ pub struct Poller {
     in_turn: bool,
 
     pub(super) sockets: Slab<Socket>,
-    pub(super) next_generation: u32,
     pub(super) listeners: Slab<Listener>,
     pub(super) reserve: sys::Reserve,
 
@@ -98,7 +97,6 @@ impl Poller {
             now,
             in_turn: false,
             sockets: Slab::new(),
-            next_generation: 1,
             listeners: Slab::new(),
             reserve: sys::Reserve::open()?,
             wheel: Wheel::new(now),
@@ -155,6 +153,9 @@ impl Poller {
         if let Ok(false) = slept {
             average(&self.shared.counters.turn_ns, self.now.nanos_since(before));
         }
+        if self.pacer.begin_turn() {
+            self.ask_again();
+        }
         if slept.is_ok() {
             self.take_events(&events); // 3
         }
@@ -207,12 +208,12 @@ impl Poller {
             && !socket.doomed
         {
             socket.queued = true;
-            self.to_visit.push(Key { index: index as u32, generation: socket.generation });
+            self.to_visit.push(Key { index: index as u32, generation: socket.generation() });
         }
     }
 
     pub(super) fn lookup(&mut self, key: Key) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).filter(|socket| socket.generation == key.generation)
+        self.sockets.get_mut(key.index as usize).filter(|socket| socket.generation() == key.generation)
     }
 
     /// A socket and what its gate works with.
@@ -220,7 +221,7 @@ impl Poller {
         let socket = self.sockets.get_mut(index)?;
         let env = Env {
             now: self.now,
-            key: Key { index: index as u32, generation: socket.generation },
+            key: Key { index: index as u32, generation: socket.generation() },
             pacer: &mut self.pacer,
             wheel: &mut self.wheel,
             pools: &mut self.pools,
@@ -390,7 +391,7 @@ impl Poller {
             Due::Deadline(key) => self.deadline_due(key),
             Due::Session { key, reason, slot } => {
                 if let Some(socket) = self.lookup(key) {
-                    socket.timers.set(slot, None);
+                    socket.set_timer(slot, None);
                     self.with_socket(key, |session, io| session.timer(io, reason));
                 }
             }
@@ -425,9 +426,6 @@ impl Poller {
 
     /// Phase 7.
     fn settle(&mut self) {
-        if self.pacer.begin_turn() {
-            self.ask_again();
-        }
         self.pacer.settle(self.now);
         while let Some(owner) = self.pacer.next_turn(self.now) {
             self.take_turn(owner);

@@ -14,11 +14,16 @@ const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 /// What a new buffer has room for: a reply's head with some of a small body.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-#[derive(Default)]
 pub(crate) struct Pools {
     #[expect(clippy::vec_box, reason = "the box itself moves between the pool and the sockets")]
     outgoing: Vec<Box<Outgoing>>,
     buffers: Vec<Vec<u8>>,
+}
+
+impl Default for Pools {
+    fn default() -> Pools {
+        Pools { outgoing: Vec::with_capacity(OUTGOING_KEPT), buffers: Vec::with_capacity(BUFFERS_KEPT) }
+    }
 }
 
 impl Pools {

@@ -6,7 +6,7 @@
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::timers::SessionTimers;
+use crate::budget::Limit;
 use crate::gate::Gate;
 use crate::pace::FlowId;
 use crate::record::{End, Peer, Role};
@@ -17,12 +17,12 @@ pub(crate) struct Socket {
     pub(crate) gate: Gate,
     /// Absent only while the session is being called.
     pub(crate) session: Option<Box<dyn Session>>,
-    pub(crate) timers: SessionTimers,
+    /// A timer of the session; most have one at a time, further ones are in [`Rare`].
+    timer: Option<TimerId>,
     pub(crate) rare: Option<Box<Rare>>,
     peer: PackedPeer,
     pub(crate) conn_id: u64,
     started_wall_ns: u64,
-    pub(crate) generation: u32,
     pub(crate) role: Role,
     pub(crate) life: Life,
     /// How it ends, once that is known.
@@ -60,26 +60,22 @@ pub(crate) struct Rare {
     pub(crate) ingress_timer: Option<TimerId>,
     /// Connecting or lingering ends here.
     pub(crate) deadline: Option<TimerId>,
+    /// The egress limit, where the kernel keeps it.
+    pub(crate) kernel_limit: Option<Limit>,
+    /// Timers of the session after the first.
+    timers: Vec<Option<TimerId>>,
 }
 
 impl Socket {
-    pub(crate) fn new(
-        gate: Gate,
-        session: Box<dyn Session>,
-        peer: Peer,
-        role: Role,
-        conn_id: u64,
-        generation: u32,
-    ) -> Socket {
+    pub(crate) fn new(gate: Gate, session: Box<dyn Session>, peer: Peer, role: Role, conn_id: u64) -> Socket {
         Socket {
             gate,
             session: Some(session),
-            timers: SessionTimers::default(),
+            timer: None,
             rare: None,
             peer: PackedPeer::new(peer),
             conn_id,
             started_wall_ns: wall_ns(),
-            generation,
             role,
             life: Life::Open,
             end: None,
@@ -92,6 +88,57 @@ impl Socket {
             ingress_paused: false,
             peer_finished: false,
         }
+    }
+
+    /// Tells this socket from others that had its place before.
+    pub(crate) fn generation(&self) -> u32 {
+        self.conn_id as u32
+    }
+
+    /// Where a further timer of the session can be kept.
+    pub(crate) fn free_timer_slot(&mut self) -> u16 {
+        if self.timer.is_none() {
+            return 0;
+        }
+        let timers = &mut self.rare().timers;
+        let place = timers.iter().position(Option::is_none).unwrap_or_else(|| {
+            timers.push(None);
+            timers.len() - 1
+        });
+        // Past 65,535 timers of one session, the last place is shared: those fire, but do not end with the socket.
+        u16::try_from(place + 1).unwrap_or(u16::MAX)
+    }
+
+    pub(crate) fn set_timer(&mut self, slot: u16, timer: Option<TimerId>) {
+        let place = match slot {
+            0 => Some(&mut self.timer),
+            _ => self.rare.as_mut().and_then(|rare| rare.timers.get_mut(usize::from(slot) - 1)),
+        };
+        if let Some(place) = place {
+            *place = timer;
+        }
+    }
+
+    /// Forgets a timer; says whether it was there.
+    pub(crate) fn forget_timer(&mut self, timer: TimerId) -> bool {
+        let others = self.rare.iter_mut().flat_map(|rare| rare.timers.iter_mut());
+        match std::iter::once(&mut self.timer).chain(others).find(|place| **place == Some(timer)) {
+            Some(place) => {
+                *place = None;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes all that is armed, for cancelling.
+    pub(crate) fn take_timers(&mut self, mut cancel: impl FnMut(TimerId)) {
+        let rare = self.rare.as_mut();
+        let others = rare.map(|rare| {
+            let others = [rare.ingress_timer.take(), rare.deadline.take()];
+            std::mem::take(&mut rare.timers).into_iter().chain(others)
+        });
+        others.into_iter().flatten().chain([self.timer.take()]).flatten().for_each(&mut cancel);
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -151,13 +198,15 @@ mod tests {
 
     #[test]
     fn an_idle_socket_is_small() {
-        let size = size_of::<slab::Slab<Socket>>();
         println!(
-            "socket {} gate {} ledger {} slab {size}",
+            "socket {} gate {} wire {} ledger {}",
             size_of::<Socket>(),
             size_of::<Gate>(),
+            size_of::<crate::Wire>(),
             size_of::<crate::ledger::Ledger>()
         );
-        assert!(size_of::<Socket>() <= 304, "{} bytes", size_of::<Socket>());
+        // In debug builds a mio socket carries 4 to 8 bytes of checks.
+        let checks = if cfg!(debug_assertions) { 8 } else { 0 };
+        assert!(size_of::<Socket>() <= 288 + checks, "{} bytes", size_of::<Socket>());
     }
 }

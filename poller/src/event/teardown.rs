@@ -23,7 +23,7 @@ impl Poller {
             socket.end = Some(end);
         }
         socket.doomed = true;
-        self.doomed.push(Key { index: index as u32, generation: socket.generation });
+        self.doomed.push(Key { index: index as u32, generation: socket.generation() });
     }
 
     pub(super) fn doom_key(&mut self, key: Key, end: End) {
@@ -36,18 +36,15 @@ impl Poller {
     pub(super) fn tear_down(&mut self, index: usize) {
         let Some(mut socket) = self.sockets.try_remove(index) else { return };
         let now = self.now;
-        socket.timers.cancel_all(&mut self.wheel);
-        if let Some(rare) = socket.rare.take() {
-            for timer in [rare.ingress_timer, rare.deadline].into_iter().flatten() {
-                self.wheel.cancel(timer);
-            }
-            if let Some(flow) = rare.ingress {
-                self.pacer.part(flow, now);
-            }
+        socket.take_timers(|timer| {
+            self.wheel.cancel(timer);
+        });
+        if let Some(flow) = socket.ingress() {
+            self.pacer.part(flow, now);
         }
         let mut env = Env {
             now,
-            key: Key { index: index as u32, generation: socket.generation },
+            key: Key { index: index as u32, generation: socket.generation() },
             pacer: &mut self.pacer,
             wheel: &mut self.wheel,
             pools: &mut self.pools,
@@ -72,7 +69,10 @@ impl Poller {
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
         let (peer, started) = (socket.peer(), socket.started_wall());
         let Some(session) = socket.session.take() else { return };
-        let phase = catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked");
+        let phase = match connected {
+            true => catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked"),
+            false => "connect",
+        };
         let record = socket.gate.ledger.into_record(Teardown {
             now,
             conn_id: socket.conn_id,

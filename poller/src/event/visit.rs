@@ -36,7 +36,7 @@ impl Poller {
     }
 
     /// Runs a socket's gate until it has nothing to do or must stop.
-    fn run_gate(&mut self, index: usize) {
+    pub(super) fn run_gate(&mut self, index: usize) {
         let mut room = self.config.visit_cap;
         loop {
             let Some((socket, mut env)) = self.gate_parts(index) else { return };
@@ -108,7 +108,7 @@ impl Poller {
     }
 
     /// Reads what there is, up to the visit's cap.
-    fn read(&mut self, index: usize) {
+    pub(super) fn read(&mut self, index: usize) {
         let mut room = self.config.read_cap;
         // Lent to the session with the socket, so it cannot stay in the poller meanwhile.
         let mut buffer = std::mem::take(&mut self.read_buffer);
@@ -146,7 +146,7 @@ impl Poller {
                 socket.ingress_paused = true;
                 socket.gate.ledger.set_ingress_paused(true, now);
                 if let Allowance::Until(until) = pause {
-                    let key = Key { index: index as u32, generation: socket.generation };
+                    let key = Key { index: index as u32, generation: socket.generation() };
                     let until = until.max(now.plus_nanos(1));
                     socket.rare().ingress_timer = Some(self.wheel.insert(until, Due::ResumeReading(key)));
                 }
@@ -214,40 +214,6 @@ impl Poller {
                 self.wheel.cancel(timer);
             }
             self.schedule(index);
-        }
-    }
-
-    /// It is this owner's turn at a shared budget: an index, doubled, plus one for ingress.
-    pub(super) fn take_turn(&mut self, owner: usize) {
-        let index = owner >> 1;
-        self.current = Some(index);
-        let Some((socket, env)) = self.gate_parts(index) else {
-            self.current = None;
-            return;
-        };
-        if owner & 1 == 0 {
-            socket.gate.resume(env.wheel, env.now);
-        } else {
-            socket.ingress_paused = false;
-            socket.gate.ledger.set_ingress_paused(false, env.now);
-            self.read(index);
-        }
-        self.run_gate(index);
-        self.current = None;
-    }
-
-    /// A limit or a budget was changed from outside: whoever is paused asks again.
-    pub(super) fn ask_again(&mut self) {
-        for index in self.indices() {
-            let Some((socket, env)) = self.gate_parts(index) else { continue };
-            let (egress, ingress) = (socket.gate.is_paused(), socket.ingress_paused);
-            if egress {
-                socket.gate.resume(env.wheel, env.now);
-                self.schedule(index);
-            }
-            if ingress {
-                self.resume_reading(index);
-            }
         }
     }
 

@@ -128,6 +128,11 @@ impl Pacer {
         };
     }
 
+    /// Hears of changes of a limit that is kept elsewhere: by the kernel.
+    pub fn watch(&self, limit: &Limit) {
+        limit.watch(&self.signal);
+    }
+
     /// Lets the flow spend through `budget` too, with this weight among the flows that do. The allowance is the least
     /// of all leaves; an ancestor that several leaves of the flow share is charged once.
     pub fn spend_through(&mut self, flow: FlowId, budget: &Budget, weight: u32) {

@@ -116,7 +116,6 @@ impl Model {
             // The loop took one and came back to the rest after other work.
             self.pop();
             self.insert();
-            self.wheel.check();
             // What was found due goes out before what was inserted late: only the set of items is the model's.
             while let Some((at, item)) = self.wheel.pop_due(Moment::from_nanos(self.now)) {
                 assert!(at.as_nanos() <= self.now);
@@ -148,8 +147,11 @@ impl Model {
         assert!(next.is_none_or(|next| next > self.now), "a deadline in the past would spin the loop");
     }
 
-    fn check(&self) {
-        self.wheel.check();
+    fn check(&mut self) {
+        // Walking the whole wheel takes longer than the step.
+        if self.random.u8(..8) == 0 {
+            self.wheel.check();
+        }
         assert_eq!(self.wheel.len(), self.expected.len());
         let earliest = self.expected.first_key_value().map(|(&(at, _), _)| at);
         let next = self.wheel.next_deadline().map(Moment::as_nanos);

@@ -1,5 +1,5 @@
 //! A poller on a thread of its own, sessions that follow a script, and what they report.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -37,15 +37,17 @@ pub enum Told {
 }
 
 type Call = Box<dyn FnMut(&mut Io<'_>) + Send>;
+type CallWith<T> = Box<dyn FnMut(&mut Io<'_>, T) + Send>;
+type CallWithBytes = Box<dyn FnMut(&mut Io<'_>, &[u8]) + Send>;
 
 /// What a scripted session does when it is called. What is not set does nothing but report.
 #[derive(Default)]
 pub struct Script {
     opened: Option<Call>,
-    received: Option<Box<dyn FnMut(&mut Io<'_>, &[u8]) + Send>>,
+    received: Option<CallWithBytes>,
     drained: Option<Call>,
-    passed: Option<Box<dyn FnMut(&mut Io<'_>, Passed) + Send>>,
-    timer: Option<Box<dyn FnMut(&mut Io<'_>, u32) + Send>>,
+    passed: Option<CallWith<Passed>>,
+    timer: Option<CallWith<u32>>,
     peer_finished: Option<Call>,
     closed: Option<Box<dyn FnMut() + Send>>,
     quiet: bool,
@@ -246,7 +248,7 @@ impl Rig {
                     Some(found) => return found,
                     None => self.early.push_back(told),
                 },
-                Err(error) => panic!("nothing came: {error}"),
+                Err(error) => panic!("nothing came: {error}; {:?}", self.handle.figures()),
             }
         }
     }
@@ -400,4 +402,11 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
 /// A listener whose accepted sockets have small buffers on the caller's side too.
 pub fn small_listener() -> TcpListener {
     sys::listen_tcp("127.0.0.1:0".parse().unwrap(), 16, false).unwrap()
+}
+
+impl Rig {
+    /// Whether the listener is closed.
+    pub fn dial_fails(&self) -> bool {
+        TcpStream::connect(self.address).is_err()
+    }
 }
