@@ -44,7 +44,9 @@ pub(in crate::http) struct HttpSession {
     /// a request costs no timer.
     deadline: Option<Moment>,
     timer: Option<TimerId>,
-    timer_at: Option<Moment>,
+    /// For when it is armed: milliseconds after `opened`, rounded up. After 49 days on one connection it stands
+    /// still, and a deadline that comes nearer is noticed when the timer fires for the one before.
+    timer_at_ms: u32,
     exchanges: u32,
     reading: Reading,
     reading_paused: bool,
@@ -57,7 +59,7 @@ pub(in crate::http) struct HttpSession {
 }
 
 // Ten thousand idle connections have one each.
-const _: () = assert!(size_of::<HttpSession>() <= 72);
+const _: () = assert!(size_of::<HttpSession>() <= 56);
 
 /// What the reading side waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl HttpSession {
             opened: Moment::FIRST,
             deadline: None,
             timer: None,
-            timer_at: None,
+            timer_at_ms: 0,
             exchanges: 0,
             reading: Reading::Head,
             reading_paused: false,
@@ -206,7 +208,7 @@ impl Session for HttpSession {
     }
 
     fn timer(&mut self, io: &mut Io<'_>, _: u32) {
-        (self.timer, self.timer_at) = (None, None);
+        self.timer = None;
         match self.deadline {
             Some(deadline) if deadline <= io.now() => self.out_of_time(io),
             later => self.set_deadline(io, later),

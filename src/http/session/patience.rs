@@ -124,14 +124,15 @@ impl HttpSession {
     pub(super) fn set_deadline(&mut self, io: &mut Io<'_>, deadline: Option<Moment>) {
         self.deadline = deadline;
         let Some(deadline) = deadline else { return };
-        if self.timer_at.is_some_and(|at| at <= deadline) {
-            return;
-        }
-        if let Some(timer) = self.timer.take() {
+        let deadline_ms = u32::try_from((deadline - self.opened).as_millis() + 1).unwrap_or(u32::MAX);
+        if let Some(timer) = self.timer {
+            if self.timer_at_ms <= deadline_ms {
+                return;
+            }
             io.cancel_timer(timer);
         }
         self.timer = Some(io.start_timer(deadline - io.now(), 0));
-        self.timer_at = Some(deadline);
+        self.timer_at_ms = deadline_ms;
     }
 
     /// The peer let the deadline pass.
