@@ -9,7 +9,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use support::TempFile;
-use tidegate_poller::{Config, ConnectionRecord, Direction, Io, Limit, Poller, Pull, Role, Session, Source};
+use tidegate_poller::{
+    Budget, Config, ConnectionRecord, Direction, Io, Limit, Poller, Pull, Role, Session, Source,
+};
 
 struct Counting;
 
@@ -50,6 +52,7 @@ struct Feeder {
     feed: Feed,
     rounds: u32,
     limit: Option<Limit>,
+    budget: Option<Budget>,
 }
 
 struct Zeros(u64);
@@ -90,6 +93,9 @@ impl Session for Feeder {
         if let Some(limit) = &self.limit {
             io.set_limit(Direction::Egress, Some(limit));
         }
+        if let Some(budget) = &self.budget {
+            io.spend_through(Direction::Egress, budget, 1);
+        }
         if let Feed::Source = self.feed {
             io.send_source(Box::new(Zeros(u64::from(self.rounds) * 65_536)));
         }
@@ -104,10 +110,16 @@ impl Session for Feeder {
 
 /// Allocations of the turns that write `expected` bytes, after the first tenth of them.
 fn allocations(feed: Feed, rounds: u32, expected: u64) -> u64 {
-    paced_allocations(feed, rounds, expected, None)
+    paced_allocations(feed, rounds, expected, None, None)
 }
 
-fn paced_allocations(feed: Feed, rounds: u32, expected: u64, limit: Option<Limit>) -> u64 {
+fn paced_allocations(
+    feed: Feed,
+    rounds: u32,
+    expected: u64,
+    limit: Option<Limit>,
+    budget: Option<Budget>,
+) -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
@@ -122,7 +134,7 @@ fn paced_allocations(feed: Feed, rounds: u32, expected: u64, limit: Option<Limit
     });
 
     let mut poller = Poller::new(Config::default()).unwrap();
-    let session = Box::new(Feeder { feed, rounds, limit });
+    let session = Box::new(Feeder { feed, rounds, limit, budget });
     let socket = poller.adopt(mio::net::TcpStream::from_std(stream), Role::Server, session).unwrap();
     let gone = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut warm = None;
@@ -176,12 +188,20 @@ fn a_limited_file_goes_without_allocating() {
     let file = TempFile::new(&vec![1; 4_000_000]);
     let limit = Limit::new("each", Some(40_000_000));
     let feed = Feed::File(file.file.clone(), 4_000_000);
-    assert_eq!(paced_allocations(feed, 10, 40_000_000, Some(limit)), 0);
+    assert_eq!(paced_allocations(feed, 10, 40_000_000, Some(limit), None), 0);
 }
 
 #[test]
 fn limited_chunks_go_without_allocating() {
     let bytes: Arc<[u8]> = vec![2; 100_000].into();
     let limit = Limit::new("each", Some(40_000_000));
-    assert_eq!(paced_allocations(Feed::Shared(bytes), 400, 40_000_000, Some(limit)), 0);
+    assert_eq!(paced_allocations(Feed::Shared(bytes), 400, 40_000_000, Some(limit), None), 0);
+}
+
+#[test]
+fn chunks_under_shared_budgets_go_without_allocating() {
+    let bytes: Arc<[u8]> = vec![2; 100_000].into();
+    let total = Budget::builder("total").rate(50_000_000).build();
+    let client = Budget::builder("client").rate(40_000_000).parent(&total).build();
+    assert_eq!(paced_allocations(Feed::Shared(bytes), 400, 40_000_000, None, Some(client)), 0);
 }

@@ -62,14 +62,11 @@ pub fn most_in(reads: &[Read], width: u64) -> u64 {
 /// out as this sum: each byte times a parabola that is 0 at both edges.)
 pub fn slope(reads: &[Read], window: Window) -> f64 {
     let half = window.seconds() / 2.0;
-    let weighted: f64 = window
-        .of(reads)
-        .iter()
-        .map(|read| {
-            let from_middle = (read.at - window.from) as f64 / 1e9 - half;
-            f64::from(read.bytes) * (half * half - from_middle * from_middle)
-        })
-        .sum();
+    // Folded from 0: the sum of nothing would be -0.
+    let weighted = window.of(reads).iter().fold(0.0, |sum, read| {
+        let from_middle = (read.at - window.from) as f64 / 1e9 - half;
+        sum + f64::from(read.bytes) * (half * half - from_middle * from_middle)
+    });
     weighted * 3.0 / (4.0 * half * half * half)
 }
 

@@ -191,7 +191,8 @@ fn head(options: &Options, bench: &Bench, program: &Path) -> String {
     let quick = if options.quick { " Quick run: the figures mean little." } else { "" };
     format!(
         "{}. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
-         (least-most); bursts, gaps and the client's stall: the best run.{quick}\n",
+         (least-most); bursts, gaps and the client's stall: the best run.{quick}\n\n\
+         Made by `cargo bench --bench end_to_end`.\n",
         account::machine(),
         bench.server_cpu,
         bench.client_cpu,

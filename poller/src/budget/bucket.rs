@@ -18,7 +18,13 @@ pub(crate) struct Bucket {
     fraction: u64,
     /// Up to when the level counts.
     at: Moment,
+    /// Bytes that lateness lost and that are still to be made up for.
+    arrears: u64,
 }
+
+/// While there are arrears, one byte in so many is not charged: the rate is a sixteenth higher until they are made up
+/// for. Given out at once they would be a burst; a sixteenth stays within what 100 ms may show.
+const ARREARS_PART: u64 = 16;
 
 /// The largest level, either way. Far above any depth, far below where sums of two could overflow.
 const LEVEL_MAX: i64 = i64::MAX / 4;
@@ -26,7 +32,7 @@ const LEVEL_MAX: i64 = i64::MAX / 4;
 impl Bucket {
     /// A bucket with neither credit nor debt.
     pub(crate) fn new(now: Moment) -> Bucket {
-        Bucket { level: 0, fraction: 0, at: now }
+        Bucket { level: 0, fraction: 0, at: now, arrears: 0 }
     }
 
     /// Bytes of credit (positive) or debt (negative).
@@ -62,8 +68,22 @@ impl Bucket {
         0
     }
 
+    /// Has `bytes` that did not fit, because somebody who waited was woken late, made up for little by little; no more
+    /// than `most` in all.
+    pub(crate) fn make_up_for(&mut self, bytes: u64, most: u64) {
+        self.arrears = self.arrears.saturating_add(bytes).min(most);
+    }
+
+    /// Drops what was to be made up for: nobody waits any more.
+    pub(crate) fn forget_arrears(&mut self) {
+        self.arrears = 0;
+    }
+
     /// Takes `bytes` out, into debt if need be.
     pub(crate) fn spend(&mut self, bytes: u64) {
+        let uncharged = self.arrears.min(bytes / ARREARS_PART);
+        self.arrears -= uncharged;
+        let bytes = bytes - uncharged;
         let bytes = i64::try_from(bytes).unwrap_or(LEVEL_MAX);
         self.level = self.level.saturating_sub(bytes).max(-LEVEL_MAX);
     }
@@ -96,6 +116,7 @@ impl Bucket {
             return;
         }
         self.fraction = 0;
+        self.arrears = 0;
         if old_rate == 0 || new_rate == 0 {
             self.level = 0;
             return;
@@ -149,6 +170,20 @@ mod tests {
         assert_eq!(bucket.level(), 100);
         bucket.give_back(50, 100);
         assert_eq!(bucket.level(), 100);
+    }
+
+    #[test]
+    fn what_lateness_lost_is_made_up_for_gently_and_in_bounds() {
+        let mut bucket = Bucket::new(at(0));
+        bucket.make_up_for(5_000, 1_600);
+        bucket.spend(16_000);
+        assert_eq!(bucket.level(), -15_000);
+        bucket.spend(16_000);
+        assert_eq!(bucket.level(), -30_400, "no more than the bound");
+        bucket.make_up_for(1, 1);
+        bucket.forget_arrears();
+        bucket.spend(16);
+        assert_eq!(bucket.level(), -30_416);
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub(crate) struct Tree {
     /// Closed nodes by the moment they open; stale entries are recognised by their moment.
     opening: BinaryHeap<Reverse<(Moment, NodeId)>>,
     /// Ports whose charging stops below the root; they are served beside the top-down pass.
-    cut_ports: usize,
+    cut_ports: Vec<PortId>,
     tickets: u64,
     interval_ns: u64,
     /// The seat that is being served.
@@ -248,10 +248,13 @@ impl Tree {
     }
 
     pub(crate) fn open_port(&mut self, node: NodeId, stop: Option<NodeId>, seat: SeatId) -> PortId {
-        self.cut_ports += usize::from(stop.is_some());
         let port =
             Port { node, stop, seat, demand: Demand::default(), standing: Standing::default(), posted: 0 };
-        self.ports.insert(port) as PortId
+        let id = self.ports.insert(port) as PortId;
+        if stop.is_some() {
+            self.cut_ports.push(id);
+        }
+        id
     }
 
     /// Closes a port; what was leased to it and not collected is given back.
@@ -260,7 +263,7 @@ impl Tree {
         let posted = std::mem::take(&mut self.port_mut(id).posted);
         self.give_back(id, posted);
         let port = self.ports.remove(id as usize);
-        self.cut_ports -= usize::from(port.stop.is_some());
+        self.cut_ports.retain(|other| *other != id);
         if let Some(seat) = self.seats.get_mut(port.seat) {
             seat.retain(|other| *other != id);
         }
@@ -373,9 +376,7 @@ impl Tree {
         while let Some(port) = self.next_port() {
             self.lease(port, now);
         }
-        if self.cut_ports > 0 {
-            self.serve_cut_ports(now);
-        }
+        self.serve_cut_ports(now);
         self.trading = None;
         self.check_invariants();
     }
@@ -452,9 +453,8 @@ impl Tree {
     /// Ports whose charging stops below the root do not depend on the nodes above that: they also take what their
     /// own branch has while the rest of it waits for those.
     fn serve_cut_ports(&mut self, now: Moment) {
-        let ids: Vec<PortId> =
-            self.ports.iter().filter(|(_, port)| port.stop.is_some()).map(|(id, _)| id as PortId).collect();
-        for id in ids {
+        for at in 0..self.cut_ports.len() {
+            let id = self.cut_ports[at];
             while self.may_wait(Contender::Port(id)) && self.branch_is_open(id) {
                 self.lease(id, now);
             }
@@ -526,9 +526,18 @@ impl Tree {
 
     fn refill(&mut self, id: NodeId, now: Moment) {
         let ceiling = self.ceiling(id);
+        let interval_ns = self.interval_ns;
         let node = self.node_mut(id);
         match node.spec.rate {
-            Some(rate) => node.lost = node.lost.saturating_add(node.bucket.refill(rate, ceiling, now)),
+            Some(rate) => {
+                let lost = node.bucket.refill(rate, ceiling, now);
+                node.lost = node.lost.saturating_add(lost);
+                if node.closed.is_some() && node.waiting > 0 {
+                    node.bucket.make_up_for(lost, quantum(rate, interval_ns).saturating_add(ceiling));
+                } else if lost > 0 {
+                    node.bucket.forget_arrears();
+                }
+            }
             None => node.bucket = Bucket::new(now),
         }
     }
@@ -766,8 +775,10 @@ impl Tree {
         if !cfg!(debug_assertions) {
             return;
         }
-        let ids: Vec<NodeId> = self.nodes.iter().map(|(id, _)| id as NodeId).collect();
-        for id in ids {
+        for id in 0..self.nodes.capacity() as NodeId {
+            if !self.nodes.contains(id as usize) {
+                continue;
+            }
             let head = self.head(id);
             let node = self.node(id);
             if node.parent.is_some() {

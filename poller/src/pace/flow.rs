@@ -120,6 +120,7 @@ impl OwnBucket {
 
     /// The flow has nothing to write, or cannot.
     pub(super) fn rest(&mut self) {
+        self.bucket.forget_arrears();
         self.seasoned = false;
     }
 
@@ -133,7 +134,11 @@ impl OwnBucket {
         if rate != self.rate {
             self.follow(rate, now);
         }
-        self.bucket.refill(rate.unwrap_or(0), credit_ceiling(quantum, self.limit.burst()), now);
+        let ceiling = credit_ceiling(quantum, self.limit.burst());
+        let lost = self.bucket.refill(rate.unwrap_or(0), ceiling, now);
+        if self.shut && self.seasoned {
+            self.bucket.make_up_for(lost, quantum.saturating_add(ceiling));
+        }
     }
 
     /// Takes over a changed rate. Debt and credit are kept as time.

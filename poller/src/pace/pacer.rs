@@ -38,6 +38,8 @@ pub struct Pacer {
     signal: Arc<Signal>,
     /// Ports that have something to say to their tree.
     to_settle: Vec<u32>,
+    /// The list that was settled last, empty, kept for its memory.
+    settling: Vec<u32>,
     /// Ports that hold a lease and waiters.
     to_serve: Vec<u32>,
     /// Ports that keep an unused lease, and when it goes back; an entry that is not the port's latest is stale.
@@ -54,6 +56,8 @@ struct Seat {
     shared: Arc<Shared>,
     seat: SeatId,
     ports: u32,
+    /// A port of it is listed, or it is due.
+    concerned: bool,
     /// When to ask again for the ports whose demand is not met.
     due: Option<Moment>,
     /// The tree's number of a port to this pacer's.
@@ -94,6 +98,7 @@ impl Pacer {
             paced: 0,
             signal,
             to_settle: Vec::new(),
+            settling: Vec::new(),
             to_serve: Vec::new(),
             expiring: VecDeque::new(),
             generation: 0,
@@ -274,25 +279,25 @@ impl Pacer {
             return;
         }
         self.expire(now);
-        let due: Vec<usize> =
-            self.seats.iter().filter(|(_, seat)| seat.is_due(now)).map(|(id, _)| id).collect();
-        for seat in &due {
-            for port in std::mem::take(&mut self.seats[*seat].locked_out) {
+        let seats = self.seats.capacity();
+        for at in 0..seats {
+            let Some(seat) = self.seats.get_mut(at).filter(|seat| seat.is_due(now)) else { continue };
+            seat.concerned = true;
+            while let Some(port) = self.seats[at].locked_out.pop() {
                 self.list(port);
             }
         }
-        if due.is_empty() && self.to_settle.is_empty() {
-            return;
-        }
-        self.settles += 1;
-        let listed = std::mem::take(&mut self.to_settle);
-        let seats: Vec<usize> = self.seats.iter().map(|(id, _)| id).collect();
-        for seat in seats {
-            let concerned = |port: &u32| self.ports[*port as usize].seat as usize == seat;
-            if due.contains(&seat) || listed.iter().any(concerned) {
-                self.trade(seat, &listed, now);
+        let mut listed = std::mem::replace(&mut self.to_settle, std::mem::take(&mut self.settling));
+        let mut traded = false;
+        for at in 0..seats {
+            if self.seats.get_mut(at).is_some_and(|seat| std::mem::take(&mut seat.concerned)) {
+                traded = true;
+                self.trade(at, &listed, now);
             }
         }
+        self.settles += u32::from(traded);
+        listed.clear();
+        self.settling = listed;
     }
 
     /// The owner of the next flow whose turn came at a shared budget; its gate is to run now. `None` when there is no
@@ -402,6 +407,7 @@ impl Pacer {
         let entry = &mut self.ports[port as usize];
         if !entry.listed {
             entry.listed = true;
+            self.seats[entry.seat as usize].concerned = true;
             self.to_settle.push(port);
         }
     }
@@ -577,6 +583,7 @@ impl Seat {
             shared,
             seat,
             ports: 0,
+            concerned: false,
             due: None,
             by_tree_id,
             by_node,

@@ -65,7 +65,7 @@ pub fn table(case: &Case, groups: &[Group]) -> String {
         row.extend(columns.iter().map(|column| column.cell(group)));
         rows.push(row);
     }
-    format!("### {} (`{}`)\n\n{}", case.title, case.name, markdown(&rows))
+    format!("### {} (`{}`)\n\n{}", case.title, case.name, markdown(&rows, 1))
 }
 
 /// Whether one thing was reached.
@@ -123,7 +123,7 @@ pub fn verdict_table(verdicts: &[Verdict]) -> String {
         let row = [verdict.case, verdict.reach.label, verdict.reach.what, &verdict.measured, met];
         rows.push(row.map(str::to_owned).to_vec());
     }
-    markdown(&rows)
+    markdown(&rows, 3)
 }
 
 /// A case with all its repeats, for other programs.
@@ -158,8 +158,8 @@ pub fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Rows, the first of them the head. The first column is text, the others are set to the right.
-pub fn markdown(rows: &[Vec<String>]) -> String {
+/// Rows, the first of them the head. The first columns are text, the others are set to the right.
+pub fn markdown(rows: &[Vec<String>], text_columns: usize) -> String {
     let width = |column: usize| {
         rows.iter()
             .map(|row| row.get(column).map_or(0, |cell| cell.chars().count()))
@@ -172,12 +172,16 @@ pub fn markdown(rows: &[Vec<String>]) -> String {
     for (nth, row) in rows.iter().enumerate() {
         for (column, cell) in row.iter().enumerate() {
             let pad = " ".repeat(width(column) - cell.chars().count());
-            let _ = if column == 0 { write!(out, "| {cell}{pad} ") } else { write!(out, "| {pad}{cell} ") };
+            let _ = if column < text_columns {
+                write!(out, "| {cell}{pad} ")
+            } else {
+                write!(out, "| {pad}{cell} ")
+            };
         }
         out.push_str("|\n");
         if nth == 0 {
             for column in 0..columns {
-                let (dashes, colon) = (width(column), if column == 0 { "-" } else { ":" });
+                let (dashes, colon) = (width(column), if column < text_columns { "-" } else { ":" });
                 let _ = write!(out, "|-{}{colon}", "-".repeat(dashes));
             }
             out.push_str("|\n");
@@ -213,7 +217,7 @@ mod tests {
 
     #[test]
     fn tables_are_aligned() {
-        let text = markdown(&[vec!["a".into(), "×".into()], vec!["bcdef".into(), "1.25".into()]]);
+        let text = markdown(&[vec!["a".into(), "×".into()], vec!["bcdef".into(), "1.25".into()]], 1);
         assert_eq!(text, "| a     |    × |\n|-------|-----:|\n| bcdef | 1.25 |\n");
     }
 
