@@ -10,11 +10,11 @@ use crate::http::status::Status;
 
 /// Answers 503 whatever is asked, without waiting for it.
 pub(super) struct Busy {
-    seat: Seat,
+    seat: Seat<true>,
 }
 
 impl Busy {
-    pub(super) fn new(seat: Seat) -> Busy {
+    pub(super) fn new(seat: Seat<true>) -> Busy {
         Busy { seat }
     }
 }

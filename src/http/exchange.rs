@@ -13,6 +13,30 @@ use crate::http::request::{Request, Version};
 use crate::http::status::Status;
 use crate::record::{ExchangeRecord, Words};
 
+/// The phases of a connection and of an exchange, as records name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests, or before the first.
+    Idle,
+    /// The request is coming in, or was refused before anybody looked at what it asks for.
+    Request,
+    /// It is being answered.
+    Handler,
+    /// The reply is on its way.
+    Reply,
+}
+
+impl Phase {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Request => "request",
+            Phase::Handler => "handler",
+            Phase::Reply => "reply",
+        }
+    }
+}
+
 /// An exchange under way.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -44,7 +68,7 @@ pub(super) struct ReplyFacts {
     pub(super) body_len: u64,
     /// How the exchange ends when all of it has gone.
     pub(super) end: End,
-    pub(super) phase: &'static str,
+    pub(super) phase: Phase,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +106,11 @@ impl Exchange {
     }
 
     /// In which phase it is.
-    pub(super) fn phase(&self, in_handler: bool) -> &'static str {
+    pub(super) fn phase(&self, in_handler: bool) -> Phase {
         match self.reply {
-            Some(_) => "reply",
-            None if in_handler => "handler",
-            None => "request",
+            Some(_) => Phase::Reply,
+            None if in_handler => Phase::Handler,
+            None => Phase::Request,
         }
     }
 
@@ -102,7 +126,7 @@ impl Exchange {
         let begun = self.begun.unwrap_or(Begun { at, offset: mark.offset, pauses: mark.sums.pauses });
         let (head_out, body_out, end, phase) = match self.reply {
             Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
-            None => (0, 0, End::local(Reason::Internal), "reply"),
+            None => (0, 0, End::local(Reason::Internal), Phase::Reply),
         };
         debug_assert_eq!(mark.offset - begun.offset, head_out + body_out, "what went is what was queued");
         let mut record = self.known(connection, clock);
@@ -113,7 +137,7 @@ impl Exchange {
         record.transfer = Some(at - begun.at);
         record.total = at - self.started;
         record.pauses = between(&begun.pauses, &mark.sums.pauses, mark.sums.gap_since_mark_ns);
-        (record.end, record.phase) = (end, phase);
+        (record.end, record.phase) = (end, phase.as_str());
         record
     }
 
@@ -146,7 +170,7 @@ impl Exchange {
         }
         // A connection that ended well and an exchange on it that did not: it left in the middle of it.
         let reason = if record.end.reason == Reason::Ok { Reason::Abort } else { record.end.reason };
-        (cut.end, cut.phase) = (End { who: record.end.who, reason }, phase);
+        (cut.end, cut.phase) = (End { who: record.end.who, reason }, phase.as_str());
         cut
     }
 
@@ -171,7 +195,7 @@ impl Exchange {
             total: std::time::Duration::ZERO,
             pauses: Pauses::default(),
             end: End::local(Reason::Internal),
-            phase: "request",
+            phase: Phase::Request.as_str(),
         }
     }
 }

@@ -64,8 +64,8 @@ impl Census {
         Arc::new(Census { open: AtomicUsize::new(0), max, turned_away: AtomicUsize::new(0) })
     }
 
-    fn try_enter(count: &AtomicUsize, max: usize) -> bool {
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+    fn count(&self, turned_away: bool) -> &AtomicUsize {
+        if turned_away { &self.turned_away } else { &self.open }
     }
 }
 
@@ -124,23 +124,32 @@ impl Service {
     }
 }
 
-/// A place in the census, given back when it is dropped; and the way to the service.
-pub(super) struct Seat {
-    service: Rc<Service>,
-    count: fn(&Census) -> &AtomicUsize,
-}
+/// A place in the census, given back when it is dropped; and the way to the service. A caller that is turned away has
+/// one of another kind.
+pub(super) struct Seat<const TURNED_AWAY: bool = false>(Rc<Service>);
 
-impl Deref for Seat {
-    type Target = Service;
-
-    fn deref(&self) -> &Service {
-        &self.service
+impl<const TURNED_AWAY: bool> Seat<TURNED_AWAY> {
+    fn take(service: &Rc<Service>, max: usize) -> Option<Seat<TURNED_AWAY>> {
+        service
+            .census
+            .count(TURNED_AWAY)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
+            .is_ok()
+            .then(|| Seat(service.clone()))
     }
 }
 
-impl Drop for Seat {
+impl<const TURNED_AWAY: bool> Deref for Seat<TURNED_AWAY> {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.0
+    }
+}
+
+impl<const TURNED_AWAY: bool> Drop for Seat<TURNED_AWAY> {
     fn drop(&mut self) {
-        (self.count)(&self.service.census).fetch_sub(1, Ordering::Relaxed);
+        self.0.census.count(TURNED_AWAY).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -154,19 +163,14 @@ impl Door {
     pub fn new(service: Rc<Service>) -> Door {
         Door { service }
     }
-
-    fn seat(&self, count: fn(&Census) -> &AtomicUsize, max: usize) -> Option<Seat> {
-        Census::try_enter(count(&self.service.census), max)
-            .then(|| Seat { service: self.service.clone(), count })
-    }
 }
 
 impl Acceptor for Door {
     fn accept(&mut self, _: &Peer) -> Admission {
-        if let Some(seat) = self.seat(|census| &census.open, self.service.census.max) {
+        if let Some(seat) = Seat::take(&self.service, self.service.census.max) {
             return Admission::Admit(Box::new(HttpSession::new(seat)));
         }
-        match self.seat(|census| &census.turned_away, TURNED_AWAY_MAX) {
+        match Seat::take(&self.service, TURNED_AWAY_MAX) {
             Some(seat) => Admission::Admit(Box::new(Busy::new(seat))),
             None => Admission::Refuse(Refusal(Reason::Denied)),
         }

@@ -1,0 +1,245 @@
+//! An HTTP connection: requests are read and answered one after another, in order.
+//!
+//! Driven by the poller. Two sides run apart. The reading side finds heads in what arrives and has each answered:
+//!
+//! ```text
+//! Head ──complete──▶ (Body ──read──▶) handler ──reply queued──▶ Head
+//!   │                                    └─later─▶ Handler ──job done──▶ reply queued ▶ Head
+//!   └──refused, last one, peer finished──▶ Shut: what still arrives is not looked at
+//! ```
+//!
+//! The writing side is the socket's outbox: each reply lies in it between two marks, and the exchange is recorded
+//! when its second mark is passed, or when the connection is gone before that.
+//!
+//! A client may send requests ahead. At most 16 replies wait, and none is added while the outbox is above
+//! its high watermark: then nothing is read either, and the client's window closes. An idle connection has no
+//! buffer at all: what a request needs is in [`Work`], lent by the service while there is something to do.
+
+mod patience;
+mod replies;
+mod requests;
+
+use std::any::Any;
+use std::collections::VecDeque;
+
+use tidegate_poller::moment::Moment;
+use tidegate_poller::record::{ConnectionRecord, Pauses};
+use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
+
+use crate::http::exchange::{Connection, Exchange, Phase};
+use crate::http::reply::Reply;
+use crate::http::service::Seat;
+use crate::http::status::Status;
+use requests::worth_a_look;
+
+/// What of a buffer is kept for the next request.
+const BUFFER_KEPT: usize = 4 * 1024;
+/// One connection.
+pub(in crate::http) struct HttpSession {
+    seat: Seat,
+    /// Here only while something is under way.
+    work: Option<Box<Work>>,
+    opened: Moment,
+    /// When patience with the peer ends. The timer may be armed for earlier: it is set anew when it fires, so that
+    /// a request costs no timer.
+    deadline: Option<Moment>,
+    timer: Option<TimerId>,
+    /// For when it is armed: milliseconds after `opened`, rounded up. After 49 days on one connection it stands
+    /// still, and a deadline that comes nearer is noticed when the timer fires for the one before.
+    timer_at_ms: u32,
+    exchanges: u32,
+    reading: Reading,
+    reading_paused: bool,
+    /// The peer will send no more.
+    peer_finished: bool,
+    /// The next reply is the last: the server is stopping, or what follows could be a body or a request.
+    last_next: bool,
+    /// The phase in which the end was decided on, once it was.
+    ended_in: Option<Phase>,
+}
+
+// Ten thousand idle connections have one each.
+const _: () = assert!(size_of::<HttpSession>() <= 56);
+
+/// What the reading side waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// A head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// The job that answers the request at hand.
+    Handler,
+    /// Nothing more.
+    Shut,
+}
+
+/// What a connection needs while it is not idle.
+#[derive(Default)]
+pub(in crate::http) struct Work {
+    /// What arrived and is not used yet.
+    input: Vec<u8>,
+    /// The head in `input` is incomplete, and was looked at when it had so many bytes.
+    partial: Option<usize>,
+    /// When the first byte of the head at hand arrived, and the latest bytes.
+    head_since: Option<Moment>,
+    latest: Option<Moment>,
+    /// Bytes of body still to come.
+    body_left: u64,
+    /// In order. All but the last have their reply in the outbox.
+    exchanges: VecDeque<Exchange>,
+    /// What had been added up when the gate was done with the exchange before, or this one came first.
+    pauses_before: Pauses,
+}
+
+impl Work {
+    pub(in crate::http) fn clear(&mut self) {
+        self.input.clear();
+        self.input.shrink_to(BUFFER_KEPT);
+        self.exchanges.clear();
+        *self = Work {
+            input: std::mem::take(&mut self.input),
+            exchanges: std::mem::take(&mut self.exchanges),
+            ..Work::default()
+        };
+    }
+
+    /// Bytes of a head that is not complete, line ends before it apart.
+    fn partial_head(&self) -> Option<&[u8]> {
+        let start = self.input.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
+        self.partial.map(|_| &self.input[start..])
+    }
+}
+
+impl HttpSession {
+    pub(in crate::http) fn new(seat: Seat) -> HttpSession {
+        HttpSession {
+            seat,
+            work: None,
+            opened: Moment::FIRST,
+            deadline: None,
+            timer: None,
+            timer_at_ms: 0,
+            exchanges: 0,
+            reading: Reading::Head,
+            reading_paused: false,
+            peer_finished: false,
+            last_next: false,
+            ended_in: None,
+        }
+    }
+
+    fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_with(|| self.seat.take_work())
+    }
+}
+
+impl Session for HttpSession {
+    fn opened(&mut self, io: &mut Io<'_>) {
+        self.opened = io.now();
+        io.set_send_timeout(Some(self.seat.settings.send_timeout));
+        self.seat.settings.pacing.join(io);
+        if io.is_shutting_down() {
+            self.last_next = true;
+        }
+        self.set_deadline(io, Some(self.opened + self.seat.settings.header_timeout));
+    }
+
+    fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        if self.reading == Reading::Shut {
+            return;
+        }
+        let now = io.now();
+        let work = self.work();
+        work.latest = Some(now);
+        if work.input.is_empty() {
+            work.head_since = Some(now);
+            let used = self.advance(io, bytes);
+            if let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+                self.work().input.extend_from_slice(rest);
+            }
+        } else {
+            let more = worth_a_look(work.partial, work.input.len(), bytes);
+            work.input.extend_from_slice(bytes);
+            if more {
+                self.advance_input(io);
+            }
+        }
+        self.settle(io);
+    }
+
+    fn passed(&mut self, io: &mut Io<'_>, mark: Passed) {
+        let Some(work) = &mut self.work else { return };
+        match mark.edge {
+            Edge::Begin { .. } => {
+                if let Some(exchange) = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id) {
+                    let at = moment_after(exchange.latest(), &mark);
+                    exchange.begin(&mark, at);
+                }
+            }
+            Edge::End => {
+                let Some(exchange) = work.exchanges.pop_front() else { return };
+                debug_assert_eq!(exchange.id, mark.id, "replies go in order");
+                work.pauses_before = mark.sums.pauses;
+                let at = moment_after(exchange.latest(), &mark);
+                let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
+                let seat = &self.seat;
+                seat.wall(io.now());
+                seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &seat.clock.borrow()));
+                self.go_on(io);
+            }
+        }
+    }
+
+    fn drained(&mut self, io: &mut Io<'_>) {
+        self.go_on(io);
+    }
+
+    fn offloaded(&mut self, io: &mut Io<'_>, result: Box<dyn Any + Send>) {
+        if self.reading != Reading::Handler {
+            return;
+        }
+        let reply = match result.downcast::<Reply>() {
+            Ok(reply) => *reply,
+            Err(_) => Reply::error(Status::INTERNAL_ERROR),
+        };
+        self.reply(io, reply);
+        self.go_on(io);
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, _: u32) {
+        self.timer = None;
+        match self.deadline {
+            Some(deadline) if deadline <= io.now() => self.out_of_time(io),
+            later => self.set_deadline(io, later),
+        }
+    }
+
+    fn peer_finished(&mut self, io: &mut Io<'_>) {
+        self.peer_finished = true;
+        self.settle(io);
+    }
+
+    fn shutdown(&mut self, io: &mut Io<'_>) {
+        self.last_next = true;
+        self.settle(io);
+    }
+
+    fn phase(&self) -> &'static str {
+        self.current_phase().as_str()
+    }
+
+    fn closed(mut self: Box<Self>, record: ConnectionRecord) {
+        if let Some(mut work) = self.work.take() {
+            self.record_cut(&mut work, &record);
+            self.seat.give_back(work);
+        }
+        self.seat.sinks.connection(record, u64::from(self.exchanges));
+    }
+}
+
+/// When a mark was passed. All that happens in a turn of the poller has the turn's moment; an exchange that is over
+/// within one would be said to have taken no time, so then the clock is read.
+fn moment_after(latest: Moment, mark: &Passed) -> Moment {
+    if mark.at > latest { mark.at } else { sys::now().max(latest) }
+}

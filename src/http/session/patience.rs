@@ -1,0 +1,181 @@
+//! How long a connection waits for its peer, and how it ends.
+
+use std::time::Duration;
+
+use tidegate_poller::Io;
+use tidegate_poller::moment::Moment;
+use tidegate_poller::record::{ConnectionRecord, End, Reason};
+
+use super::{HttpSession, Reading, Work};
+use crate::http::exchange::{Asked, Exchange, Phase};
+use crate::http::reply::Reply;
+use crate::http::status::Status;
+
+/// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
+/// awaited in return.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl HttpSession {
+    pub(super) fn current_phase(&self) -> Phase {
+        let Some(work) = &self.work else { return self.ended_in.unwrap_or(Phase::Idle) };
+        match work.exchanges.front() {
+            Some(exchange) => exchange.phase(self.reading == Reading::Handler),
+            None => self.ended_in.unwrap_or(if work.partial_head().is_some() {
+                Phase::Request
+            } else {
+                Phase::Idle
+            }),
+        }
+    }
+
+    /// Brings everything in line with what just happened.
+    pub(super) fn settle(&mut self, io: &mut Io<'_>) {
+        self.end_if_due(io);
+        let Some(work) = &self.work else { return self.wait(io) };
+        let waiting = !work.input.is_empty() && work.partial.is_none() && self.reading != Reading::Shut;
+        if waiting != self.reading_paused {
+            self.reading_paused = waiting;
+            if waiting { io.pause_reading() } else { io.resume_reading() }
+        }
+        if work.input.is_empty()
+            && work.exchanges.is_empty()
+            && let Some(work) = self.work.take()
+        {
+            self.seat.give_back(work);
+        }
+        self.wait(io);
+    }
+
+    /// Ends the connection when nobody wants more of it and nothing can be answered any more.
+    fn end_if_due(&mut self, io: &mut Io<'_>) {
+        let (waiting, partial, busy) = self.work.as_ref().map_or((false, false, false), |work| {
+            let waiting = !work.input.is_empty() && work.partial.is_none();
+            (waiting, work.partial_head().is_some(), !work.exchanges.is_empty())
+        });
+        match self.reading {
+            Reading::Shut | Reading::Handler => {}
+            _ if waiting => {}
+            Reading::Head if self.peer_finished => {
+                let phase = if partial {
+                    Phase::Request
+                } else if busy {
+                    Phase::Reply
+                } else {
+                    Phase::Idle
+                };
+                let reason = if partial { Reason::Abort } else { Reason::Ok };
+                self.finish(io, End::peer(reason), phase);
+            }
+            Reading::Body if self.peer_finished => self.finish(io, End::peer(Reason::Abort), Phase::Request),
+            // A request that is half here is waited for, as long as its timeout and the grace period allow.
+            Reading::Head if self.last_next && !partial && busy => {
+                self.finish(io, End::local(Reason::Shutdown), Phase::Reply);
+            }
+            Reading::Head if self.last_next && !partial => {
+                let quiet = match self.deadline {
+                    Some(deadline) if self.exchanges > 0 => {
+                        self.seat.settings.idle_timeout.saturating_sub(deadline - io.now())
+                    }
+                    _ => io.now() - self.opened,
+                };
+                self.finish_idle(io, End::local(Reason::Shutdown), quiet);
+            }
+            Reading::Head | Reading::Body => {}
+        }
+    }
+
+    /// Closes when the outbox is empty; nothing is read any more.
+    pub(super) fn finish(&mut self, io: &mut Io<'_>, end: End, phase: Phase) {
+        if self.reading != Reading::Shut {
+            self.reading = Reading::Shut;
+            self.ended_in = Some(phase);
+            io.finish(end);
+        }
+    }
+
+    /// Closes a connection on which nothing is under way, and was not for `quiet`.
+    fn finish_idle(&mut self, io: &mut Io<'_>, end: End, quiet: Duration) {
+        self.finish(io, end, Phase::Idle);
+        if quiet >= QUIET {
+            io.abort(end);
+        }
+    }
+
+    /// Decides how long to wait for the peer.
+    fn wait(&mut self, io: &mut Io<'_>) {
+        let timeouts = &self.seat.settings;
+        let deadline = match (&self.work, self.reading) {
+            (_, Reading::Shut | Reading::Handler) => None,
+            (Some(work), Reading::Body) => {
+                work.exchanges.back().map(|exchange| exchange.started() + timeouts.header_timeout)
+            }
+            (Some(work), Reading::Head) if work.partial.is_some() => {
+                let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
+                Some(since + timeouts.header_timeout)
+            }
+            (Some(_), Reading::Head) => None,
+            (None, _) if self.exchanges == 0 => Some(self.opened + timeouts.header_timeout),
+            (None, _) => Some(io.now() + timeouts.idle_timeout),
+        };
+        self.set_deadline(io, deadline);
+    }
+
+    /// Moves the deadline. The timer is touched only when it would fire too late.
+    pub(super) fn set_deadline(&mut self, io: &mut Io<'_>, deadline: Option<Moment>) {
+        self.deadline = deadline;
+        let Some(deadline) = deadline else { return };
+        let deadline_ms = u32::try_from((deadline - self.opened).as_millis() + 1).unwrap_or(u32::MAX);
+        if let Some(timer) = self.timer {
+            if self.timer_at_ms <= deadline_ms {
+                return;
+            }
+            io.cancel_timer(timer);
+        }
+        self.timer = Some(io.start_timer(deadline - io.now(), 0));
+        self.timer_at_ms = deadline_ms;
+    }
+
+    /// The peer let the deadline pass.
+    pub(super) fn out_of_time(&mut self, io: &mut Io<'_>) {
+        self.deadline = None;
+        let partial = self.work.as_ref().and_then(|work| work.partial_head());
+        if self.reading == Reading::Body {
+            self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout);
+        } else if let Some(partial) = partial {
+            let (line, head_in) =
+                (first_line(partial), self.work.as_ref().map_or(0, |work| work.input.len()));
+            self.work().input.clear();
+            self.open_exchange(Asked::Broken(line), head_in, io.now());
+            self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout);
+        } else {
+            let timeouts = &self.seat.settings;
+            let quiet = if self.exchanges > 0 { timeouts.idle_timeout } else { timeouts.header_timeout };
+            self.finish_idle(io, End::local(Reason::Timeout), quiet);
+        }
+        self.settle(io);
+    }
+
+    /// Records what the connection's end cut: replies under way, requests not answered, a head that never came whole.
+    pub(super) fn record_cut(&mut self, work: &mut Work, record: &ConnectionRecord) {
+        let closed = self.opened + record.duration;
+        self.seat.wall(closed);
+        if let Some(partial) = work.partial_head().map(first_line) {
+            self.exchanges += 1;
+            let (head_in, since) = (work.input.len() as u64, work.head_since.unwrap_or(closed));
+            let id = u64::from(self.exchanges);
+            work.exchanges.push_back(Exchange::new(id, Asked::Broken(partial), since, head_in));
+        }
+        let in_handler = self.reading == Reading::Handler;
+        let before = work.pauses_before;
+        let clock = self.seat.clock.borrow();
+        for (place, exchange) in work.exchanges.drain(..).enumerate() {
+            let in_front = (place == 0).then_some(&before);
+            self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));
+        }
+    }
+}
+
+fn first_line(bytes: &[u8]) -> Vec<u8> {
+    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    line[..line.len().min(256)].to_vec()
+}

@@ -1,0 +1,80 @@
+//! The writing side of a connection: a reply goes into the outbox between two marks.
+
+use tidegate_poller::record::{End, Reason};
+use tidegate_poller::{Edge, Io, Mark};
+
+use super::{HttpSession, Reading};
+use crate::http::exchange::{Asked, Phase, ReplyFacts};
+use crate::http::reply::{Body, Persistence, Reply, sends_body, write_head};
+
+/// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
+const BODY_INLINE_MAX: usize = 4 * 1024;
+
+impl HttpSession {
+    /// Queues the reply to the latest request.
+    pub(super) fn reply(&mut self, io: &mut Io<'_>, reply: Reply) {
+        let last = reply.close || self.last_next;
+        let Some(exchange) = self.work().exchanges.back() else { return };
+        let persistence = match &exchange.asked {
+            Asked::Request(request) if !last => Persistence::asked_by(request),
+            _ => Persistence::Closed,
+        };
+        self.reading = Reading::Head;
+        self.queue(io, reply, persistence, End::local(Reason::Ok), Phase::Reply);
+        if persistence == Persistence::Closed {
+            let stopping = io.is_shutting_down();
+            self.finish(io, End::local(if stopping { Reason::Shutdown } else { Reason::Ok }), Phase::Reply);
+        }
+    }
+
+    /// Queues a reply after which nothing that arrives can be understood.
+    pub(super) fn last_reply(&mut self, io: &mut Io<'_>, reply: Reply, reason: Reason) {
+        self.queue(io, reply, Persistence::Closed, End::local(reason), Phase::Request);
+        self.finish(io, End::local(reason), Phase::Request);
+    }
+
+    pub(super) fn queue(
+        &mut self,
+        io: &mut Io<'_>,
+        reply: Reply,
+        persistence: Persistence,
+        end: End,
+        phase: Phase,
+    ) {
+        let mut out = io.buffer();
+        let now = io.now();
+        self.seat.wall(now);
+        write_head(&mut out, &reply, self.seat.clock.borrow_mut().date(now), persistence);
+        let head_len = out.len() as u64;
+        let free = self.seat.settings.rate_after;
+        let Some(exchange) = self.work().exchanges.back_mut() else { return };
+        let method = match &exchange.asked {
+            Asked::Request(request) => Some(request.method()),
+            Asked::Broken(_) => None,
+        };
+        let with_body = sends_body(method, reply.status);
+        let body_len = if with_body { reply.body.len() } else { 0 };
+        exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
+        let id = exchange.id;
+        if let Some(work) = self.work.as_mut().filter(|work| work.exchanges.len() == 1) {
+            work.pauses_before = io.sums().pauses;
+        }
+        io.mark(Mark { id, edge: Edge::Begin { free } });
+        match reply.body {
+            Body::Bytes(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
+                out.extend_from_slice(&bytes);
+                io.send(out);
+            }
+            Body::Bytes(bytes) if with_body => {
+                io.send(out);
+                io.send(bytes);
+            }
+            Body::File { file, id, offset, len } if with_body => {
+                io.send(out);
+                io.send_file(self.seat.open_files.borrow_mut().share(id, file), offset, len);
+            }
+            _ => io.send(out),
+        }
+        io.mark(Mark { id, edge: Edge::End });
+    }
+}
