@@ -1,6 +1,6 @@
 //! Monotonic time as a value.
 //!
-//! Everything below the loop takes the time as an argument; only the loop reads the clock, once a turn. A
+//! Everything below the loop takes the time as an argument; the loop reads the clock. A
 //! [`Moment`] counts nanoseconds of the monotonic clock and is never zero, so that `Option<Moment>` costs eight
 //! bytes: a moment that never came is absent, not zero.
 

@@ -27,7 +27,8 @@ const WARM_AHEAD: u64 = 2 << 20;
 /// How often a walk of a path that raced with a rename is tried again.
 const OPEN_TRIES: usize = 16;
 
-/// The time. Only the loop calls this, once a turn.
+/// The time. The loop calls it for a turn's moment and before it sleeps; what it drives is told. Others call it where
+/// no turn's moment is at hand (a handle on another thread) or where a turn's length matters.
 pub fn now() -> Moment {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a live timespec for the kernel to fill. The clock exists on every Linux, so the call

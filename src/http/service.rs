@@ -22,11 +22,13 @@ use crate::record::Sinks;
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From the first byte of a request (for a connection's first: from accept) until its head and body are there.
+    /// From the first byte of a request until its head and body are there. For a connection's first head it runs from
+    /// accept, and ends a connection that sends nothing.
     pub header_timeout: Duration,
     /// Between a reply and the next request.
     pub idle_timeout: Duration,
-    /// How long a peer may take nothing of a reply that could go. Pauses by a budget do not count.
+    /// How long the kernel's buffer may stay full; see [`Io::set_send_timeout`](tidegate_poller::Io::set_send_timeout).
+    /// Pauses by a budget do not count.
     pub send_timeout: Duration,
     /// How many bytes of each reply are exempt from the connection's own rate.
     pub rate_after: u64,

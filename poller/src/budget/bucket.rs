@@ -22,8 +22,8 @@ pub(crate) struct Bucket {
     arrears: u64,
 }
 
-/// While there are arrears, one byte in so many is not charged: the rate is a sixteenth higher until they are made up
-/// for. Given out at once they would be a burst; a sixteenth stays within what 100 ms may show.
+/// While there are arrears, one byte in so many is not charged: the rate is a fifteenth higher until they are made up
+/// for. Given out at once they would be a burst; a fifteenth stays within what 100 ms may show.
 const ARREARS_PART: u64 = 16;
 
 /// The largest level, either way. Far above any depth, far below where sums of two could overflow.

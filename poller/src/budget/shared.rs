@@ -93,8 +93,9 @@ impl Watchers {
 /// to their weights; what one cannot use goes to the others. Rates, bursts and weights can be changed from any thread
 /// while bytes flow, and hold within one pacing interval. Rate 0 pauses; no rate does not limit.
 ///
-/// What may pass in any window w is at most rate·w + depth, where the depth is the larger of the burst and one and a
-/// half pacing intervals of the rate, plus one lease for each further poller.
+/// What may pass in any window w is at most rate·w + depth, plus one lease for each further poller. The depth is the
+/// larger of the burst and one and a half quanta; a quantum is a pacing interval of the rate, but at least 2,048 bytes, or
+/// 200 ms of the rate where that is less. While lateness is made up for, a window can hold a fifteenth more.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 

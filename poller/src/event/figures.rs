@@ -13,7 +13,7 @@ pub struct Figures {
     pub stale_events: u64,
     /// How long a turn works, in nanoseconds: a moving average over sampled turns, weight 1/8.
     pub turn_ns: u64,
-    /// How late timers fire, in nanoseconds: a moving average, weight 1/8.
+    /// How late timers fire, in nanoseconds: a moving average, weight 1/8. Turns at a shared budget are no timers.
     pub lateness_ns: u64,
     /// Timers fired.
     pub timers: u64,

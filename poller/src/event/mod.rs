@@ -5,8 +5,8 @@
 //!
 //! 1. **Sleep** until the next timer, the pacer's deadline, an event or a wake-up; not at all when a socket
 //!    stands in line from the turn before. The kernel's wait has whole milliseconds, rounded up, which merges
-//!    wake-ups; a timer asked for with less than 4 ms to run gets a `timerfd`.
-//! 2. **Read the clock**, once. All below get this moment. If a limit or budget was changed from outside, whoever is
+//!    wake-ups; a session's timer asked for with less than 4 ms to run gets a `timerfd`.
+//! 2. **Read the clock**. All below get this moment. If a limit or budget was changed from outside, whoever is
 //!    paused gets in line.
 //! 3. **Kernel events.** What the kernel told is remembered, and the socket put in line. Nothing else happens.
 //! 4. **Submitted work**, from other threads: one swap of the queue.
