@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Reply, Serve, Wire, end, number};
-use tidegate_meter::account::Memory;
+use tidegate_meter::account::{Account, Memory};
 use tidegate_meter::figures::{MS, Window, longest_gap, most_in, total};
 
 /// Bytes that came within the first `ms` from the first byte of the body on.
@@ -220,4 +220,23 @@ fn memory_is_flat_while_hundreds_of_downloads_are_paused() {
     wires[0].linger(Duration::from_secs(2));
     let later = Memory::read(&[serve.pid()]).unwrap().anonymous;
     assert!(later <= paused + 1_000_000, "grew from {paused} to {later}");
+}
+
+#[test]
+fn a_paused_download_costs_next_to_nothing() {
+    let serve = Serve::start(&["--rate", "1000"]);
+    serve.file("big", 1_000_000);
+    let mut wires: Vec<Wire> = (0..20).map(|_| Wire::connect(serve.address())).collect();
+    for wire in &mut wires {
+        wire.ask("/big", "");
+    }
+    for wire in &mut wires {
+        wire.head();
+    }
+    let before = Account::read(&[serve.pid()]).unwrap();
+    wires[0].linger(Duration::from_secs(1));
+    let spent = Account::read(&[serve.pid()]).unwrap().since(&before, 0, 0);
+    // A hundred or two writes. A deadline in the past, or a writable socket asked about while paused, would take
+    // all of a CPU.
+    assert!(spent.process_seconds < 0.2, "{} s of CPU in 1 s", spent.process_seconds);
 }

@@ -284,7 +284,13 @@ fn what_is_in_flight_is_finished_before_the_server_stops() {
 
 #[test]
 fn out_of_descriptors_it_sheds_callers_and_counts_them() {
-    let serve = Serve::start(&["--pollers", "1"]);
+    for pollers in ["1", "2"] {
+        out_of_descriptors(pollers);
+    }
+}
+
+fn out_of_descriptors(pollers: &str) {
+    let serve = Serve::start(&["--pollers", pollers]);
     serve.file("file", 10);
     // Room for a handful; what is open stays open.
     let open = account::open_files(serve.pid()) as u64;
@@ -341,4 +347,25 @@ fn many_short_connections_leave_a_record_each() {
     assert_eq!((sum("wire_in"), sum("wire_out")), (sent, received));
     assert_eq!(sum("exchanges"), 300);
     assert!(log.own.is_empty(), "{:?}", log.own);
+}
+
+#[test]
+fn one_connection_too_many_is_told_so_and_recorded() {
+    let serve = Serve::start(&["--max-connections", "2"]);
+    serve.file("file", 10);
+    let mut kept: Vec<Wire> = (0..2).map(|_| Wire::connect(serve.address())).collect();
+    for wire in &mut kept {
+        wire.get("/file");
+    }
+    let mut wire = Wire::connect(serve.address());
+    let refused = wire.try_get("/file");
+    assert!(refused.is_none_or(|status| status == 503), "{refused:?}");
+    let from = wire.local();
+    await_record(&serve, from);
+    drop(kept);
+    support::await_that("there is room again", || {
+        (Wire::connect(serve.address()).try_get("/file") == Some(200)).then_some(())
+    });
+    let log = log_of(serve);
+    assert_eq!(log.connection(from)["end_reason"], "denied");
 }

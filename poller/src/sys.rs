@@ -58,12 +58,15 @@ pub fn send_file(socket: impl AsFd, file: impl AsFd, offset: u64, len: usize) ->
     size(unsafe { libc::sendfile64(socket, file, &mut offset, len) })
 }
 
+/// How far apart a range of a file is probed. What is dropped from memory goes in stretches; a probe is a system call.
+const PROBE_STEP: usize = 512 * 1024;
+
 /// Whether a range of a file is in the page cache, so that sending it will not wait for the disk. Probes a byte at
-/// each end and every 128 KiB between. `true` where the file system cannot say.
+/// each end and every [`PROBE_STEP`] between. `true` where the file system cannot say.
 pub fn file_is_warm(file: impl AsFd, offset: u64, len: u64) -> io::Result<bool> {
     let file = file.as_fd().as_raw_fd();
     let Some(last) = len.checked_sub(1).map(|rest| offset.saturating_add(rest)) else { return Ok(true) };
-    for at in (offset..last).step_by(READ_AHEAD as usize).chain([last]) {
+    for at in (offset..last).step_by(PROBE_STEP).chain([last]) {
         match read_without_waiting(file, at) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
 use support::{Rig, Script, read_exact};
@@ -28,24 +29,36 @@ fn callers_are_shed_without_a_spin() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Takes every descriptor that is left.
+fn take_all(files: &mut Vec<File>) {
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
+}
+
 fn shed() {
     let mut rig = Rig::start(|| Script::new().received(|io, bytes| io.send(bytes.to_vec())));
     let mut before = rig.dial();
     let _ = rig.opened();
     let mut files = Vec::new();
-    while let Ok(file) = File::open("/dev/null") {
-        files.push(file);
-    }
+    take_all(&mut files);
     let turns = rig.handle.figures().turns;
     for round in 1..=5 {
-        files.pop();
-        // The caller takes the one descriptor there is.
-        let mut caller = rig.dial();
+        // The caller takes the one descriptor there is. (The test's own runtime may want one for a moment, too.)
+        let mut caller = loop {
+            files.pop().expect("descriptors to give up");
+            match TcpStream::connect(rig.address) {
+                Ok(caller) => break caller,
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE)),
+            }
+        };
+        caller.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        take_all(&mut files);
         let record = rig.refused();
         assert_eq!((record.end, record.phase), (End::local(Reason::Descriptors), "accept"));
         assert!(matches!(caller.read(&mut [0; 1]), Ok(0) | Err(_)));
         drop(caller);
-        files.push(File::open("/dev/null").unwrap());
+        take_all(&mut files);
         rig.figures(|figures| figures.shed == round);
     }
     let spent = rig.handle.figures().turns - turns;

@@ -153,9 +153,9 @@ impl Wire {
     /// Stays open for so long and takes what comes meanwhile.
     pub(crate) fn linger(&mut self, time: Duration) {
         let end = self.now() + time.as_nanos() as u64;
-        let mut buffer = [0; 65_536];
         while let Some(left) = end.checked_sub(self.now()).filter(|&left| left > 0) {
             self.stream.set_read_timeout(Some(Duration::from_nanos(left))).expect("a timeout");
+            let mut buffer = [0; 65_536];
             match self.stream.read(&mut buffer) {
                 Ok(0) => panic!("closed"),
                 Ok(n) => self.received += n as u64,

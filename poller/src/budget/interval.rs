@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::moment::{NANOS_PER_MS, NANOS_PER_SEC};
+use crate::moment::{Moment, NANOS_PER_MS, NANOS_PER_SEC};
 
 /// Resumes per second that one poller aims at when the interval adapts.
 pub(crate) const RESUMES_PER_SEC: u64 = 6_500;
@@ -55,6 +55,21 @@ pub(crate) fn quantum(rate: u64, interval_ns: u64) -> u64 {
 /// `burst`, where larger than that depth, is the depth instead.
 pub(crate) fn credit_ceiling(quantum: u64, burst: u64) -> u64 {
     (quantum / 2).max(burst.saturating_sub(quantum))
+}
+
+/// Credit that a socket's own bucket may save while the loop is late: 4 ms of the rate, or a thirty-second of a long
+/// interval, but at most half a quantum. It goes out with the next write, so it must not show in 100 ms; what the loop
+/// is late beyond it is made up for little by little. `burst` as in [`credit_ceiling`].
+pub(crate) fn own_credit_ceiling(rate: u64, quantum: u64, interval_ns: u64, burst: u64) -> u64 {
+    let late_ns = (interval_ns / 32).max(4 * NANOS_PER_MS);
+    bytes_in(rate, late_ns).min(quantum / 2).max(burst.saturating_sub(quantum))
+}
+
+/// Moves the end of a pause to the next point of a grid a sixty-fourth of the interval wide, so that sockets that would
+/// wake one by one wake together. The bucket gives back what the wait took.
+pub(crate) fn on_grid(when: Moment, interval_ns: u64) -> Moment {
+    let step = (interval_ns / 64).max(1);
+    Moment::from_nanos(when.as_nanos().div_ceil(step).saturating_mul(step))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::budget::Limit;
 use crate::budget::bucket::Bucket;
-use crate::budget::interval::{credit_ceiling, quantum};
+use crate::budget::interval::{on_grid, own_credit_ceiling, quantum};
 use crate::moment::Moment;
 
 /// Names a flow of one pacer.
@@ -98,7 +98,7 @@ impl OwnBucket {
             return OwnAllowance::Now(wanted);
         };
         let quantum = quantum(bytes_per_sec, interval_ns);
-        self.refill(rate, quantum, now);
+        self.refill(bytes_per_sec, quantum, interval_ns, now);
         if bytes_per_sec == 0 {
             return OwnAllowance::Never;
         }
@@ -115,7 +115,10 @@ impl OwnBucket {
         if !self.shut {
             return OwnAllowance::Now(wanted.min(left.unsigned_abs()));
         }
-        self.bucket.reaches(opens_at, bytes_per_sec).map_or(OwnAllowance::Never, OwnAllowance::Until)
+        match self.bucket.reaches(opens_at, bytes_per_sec) {
+            Some(when) => OwnAllowance::Until(on_grid(when, interval_ns)),
+            None => OwnAllowance::Never,
+        }
     }
 
     /// The flow has nothing to write, or cannot.
@@ -130,12 +133,12 @@ impl OwnBucket {
         }
     }
 
-    fn refill(&mut self, rate: Option<u64>, quantum: u64, now: Moment) {
-        if rate != self.rate {
-            self.follow(rate, now);
+    fn refill(&mut self, rate: u64, quantum: u64, interval_ns: u64, now: Moment) {
+        if self.rate != Some(rate) {
+            self.follow(Some(rate), now);
         }
-        let ceiling = credit_ceiling(quantum, self.limit.burst());
-        let lost = self.bucket.refill(rate.unwrap_or(0), ceiling, now);
+        let ceiling = own_credit_ceiling(rate, quantum, interval_ns, self.limit.burst());
+        let lost = self.bucket.refill(rate, ceiling, now);
         if self.shut && self.seasoned {
             self.bucket.make_up_for(lost, quantum.saturating_add(ceiling));
         }
