@@ -1,6 +1,7 @@
 //! Poller threads: started, stopped, joined.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,8 +11,11 @@ use tidegate_poller::{Config, Figures, Handle, Poller};
 /// Threads that each run a poller.
 #[derive(Debug)]
 pub struct Runtime {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     handles: Handles,
+    /// Each thread says how it ended.
+    ended: mpsc::Receiver<io::Result<()>>,
+    end: mpsc::Sender<io::Result<()>>,
 }
 
 /// Reaches the pollers of a runtime from any thread.
@@ -25,7 +29,8 @@ impl Runtime {
     /// Starts a thread for each of `setups`, called `NAME-N`, and returns when all have been set up. When one cannot
     /// be, the others are stopped and the error is returned.
     pub fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Runtime> {
-        let mut runtime = Runtime { threads: Vec::new(), handles: Handles(Vec::new()) };
+        let (end, ended) = mpsc::channel();
+        let mut runtime = Runtime { threads: Vec::new(), handles: Handles(Vec::new()), ended, end };
         for (index, setup) in setups.into_iter().enumerate() {
             let started = runtime
                 .start_one(Config { name: format!("{}-{index}", config.name), ..config.clone() }, setup);
@@ -41,18 +46,22 @@ impl Runtime {
 
     fn start_one(&mut self, config: Config, setup: Setup) -> io::Result<()> {
         let (tell, told) = mpsc::channel();
-        let name = config.name.clone();
+        let (name, end) = (config.name.clone(), self.end.clone());
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let mut poller =
-                match Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller)) {
-                    Ok(poller) => poller,
-                    Err(error) => {
-                        let _ = tell.send(Err(error));
-                        return Ok(());
-                    }
-                };
+            let made = Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller));
+            let mut poller = match made {
+                Ok(poller) => poller,
+                // Said to whoever starts it; the thread itself has nothing to add.
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                    return;
+                }
+            };
             let _ = tell.send(Ok(poller.handle()));
-            poller.run()
+            let ran = catch_unwind(AssertUnwindSafe(|| poller.run()));
+            // What is left gets its records before anybody is told.
+            drop(poller);
+            let _ = end.send(ran.unwrap_or_else(|_| Err(io::Error::other("a poller panicked"))));
         })?;
         self.threads.push(thread);
         // Nothing comes when the set-up panicked.
@@ -69,13 +78,18 @@ impl Runtime {
 
     /// Waits until all pollers have ended. When one fails, the others are stopped.
     pub fn join(self) -> io::Result<()> {
+        // Without our own end, the channel closes when the last thread has ended.
+        drop(self.end);
         let mut outcome = Ok(());
-        for thread in self.threads {
-            let name = thread.thread().name().unwrap_or("poller").to_owned();
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
+        for ended in self.ended {
             if ended.is_err() {
                 self.handles.shutdown(Duration::ZERO);
                 outcome = outcome.and(ended);
+            }
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                outcome = outcome.and(Err(io::Error::other("a poller's thread panicked")));
             }
         }
         outcome

@@ -1,4 +1,5 @@
 //! The file server over real sockets.
+#![cfg(feature = "http")]
 
 mod common;
 
@@ -421,6 +422,58 @@ fn a_slow_head_is_given_up() {
     );
     assert_eq!((exchanges[0].end.who, exchanges[0].wire_in), (Who::Local, client.sent));
     assert_eq!((connections[0].record.end.reason, connections[0].record.phase), (Reason::Timeout, "request"));
+}
+
+#[test]
+fn a_slow_second_head_has_its_own_time() {
+    let site = Site::with(impatient(), 1, 100);
+    site.folder.file("a", "a");
+    let mut client = site.connect();
+    client.get("/a");
+    std::thread::sleep(Duration::from_millis(120));
+    let started = Instant::now();
+    client.send("GET /a HT");
+    assert_eq!(client.response().status, 408);
+    assert!(started.elapsed() >= Duration::from_millis(145), "{:?}", started.elapsed());
+    let record = site.records.exchanges(2).remove(1);
+    assert!(record.total < Duration::from_millis(1_000) && record.total >= Duration::from_millis(145));
+}
+
+#[test]
+fn a_request_sent_while_a_reply_is_under_way_starts_when_it_is_sent() {
+    let site = Site::new();
+    site.folder.file("big", vec![1; 30_000_000]);
+    site.folder.file("a", "a");
+    let mut client = site.connect();
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    let length: usize = client.head().field("content-length").parse().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.take(length).len(), length);
+    assert_eq!(client.response().text(), "a");
+    let records = site.records.exchanges(2);
+    let apart = records[1].started.duration_since(records[0].started).unwrap();
+    assert!(apart >= Duration::from_millis(190), "{apart:?}");
+    assert!(records[0].pauses.blocked_ns >= 150_000_000 && records[1].pauses.blocked_ns < 100_000_000);
+}
+
+#[test]
+fn shutdown_answers_what_had_arrived() {
+    let mut site = Site::new();
+    site.folder.file("a", "a");
+    let mut clients: Vec<Client> = (0..20).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        client.get("/a");
+    }
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    site.stop(Duration::from_secs(10));
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "a");
+        client.expect_end();
+    }
+    site.join();
 }
 
 #[test]

@@ -41,8 +41,8 @@ Examples:
   leave half of a 100 Mbit/s line free:
       tidegate serve --client-rate 20Mbit --total-rate 50Mbit
 
-  See what became of every exchange and connection:
-      tidegate serve --access-log - | jq .
+  See what became of every exchange and connection (in another terminal: tail -F access.log | jq .):
+      tidegate serve --access-log access.log
 
 Rates and sizes:
   500000           bytes

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
 use mio::Interest;
@@ -20,6 +21,11 @@ use crate::transport::Plain;
 const ACCEPTS_PER_VISIT: usize = 64;
 /// How long a listener that cannot accept waits before it tries again.
 const RETRY_NS: u64 = 100_000_000;
+
+/// Held alone while a reserve is given up, used and taken back: another poller's accept in between would take the
+/// descriptor for good, and this poller's callers would wait until somebody leaves. A file that is opened in between
+/// gives it back soon: then the retry finds it.
+static ACCEPTING: RwLock<()> = RwLock::new(());
 
 /// A socket that listens.
 pub enum Listening {
@@ -105,7 +111,11 @@ impl Poller {
         listener.queued = false;
         for _ in 0..ACCEPTS_PER_VISIT {
             let Some(listener) = self.listeners.get_mut(index as usize) else { return };
-            match listener.socket.accept() {
+            let accepted = {
+                let _others_too = ACCEPTING.read().unwrap_or_else(PoisonError::into_inner);
+                listener.socket.accept()
+            };
+            match accepted {
                 Ok((plain, peer)) => self.admit(index, plain, peer),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return,
@@ -146,32 +156,28 @@ impl Poller {
     /// The process is out of descriptors: the reserve lets one caller in, to be closed at once. Otherwise the
     /// listener would stay readable and the caller wait for nothing. Says whether to go on accepting.
     fn shed(&mut self, index: u32) -> bool {
-        self.reserve.release();
-        let accepted = self.listeners.get_mut(index as usize).map(|listener| listener.socket.accept());
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return false };
+        let accepted = {
+            let _alone = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
+            self.reserve.release();
+            // Closed at once: the reserve comes back from the caller's descriptor.
+            let accepted = listener.socket.accept().map(|(_, peer)| peer);
+            if let Err(error) = self.reserve.reopen() {
+                log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
+            }
+            accepted
+        };
         match accepted {
-            Some(Ok((plain, peer))) => {
-                drop(plain);
-                self.regain_reserve();
+            Ok(peer) => {
                 add(&self.shared.counters.shed, 1);
                 self.tell_refused(index, peer, Reason::Descriptors);
                 true
             }
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.regain_reserve();
-                false
-            }
-            Some(Err(_)) => {
-                self.regain_reserve();
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
                 self.retry_listener(index);
                 false
             }
-            None => false,
-        }
-    }
-
-    fn regain_reserve(&mut self) {
-        if let Err(error) = self.reserve.reopen() {
-            log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
         }
     }
 

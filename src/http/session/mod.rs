@@ -21,6 +21,7 @@ mod requests;
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, Pauses};
@@ -34,6 +35,10 @@ use requests::worth_a_look;
 
 /// What of a buffer is kept for the next request.
 const BUFFER_KEPT: usize = 4 * 1024;
+/// What timers are for.
+const PATIENCE: u32 = 0;
+const LAST_LOOK: u32 = 1;
+
 /// One connection.
 pub(in crate::http) struct HttpSession {
     seat: Seat,
@@ -207,7 +212,10 @@ impl Session for HttpSession {
         self.go_on(io);
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _: u32) {
+    fn timer(&mut self, io: &mut Io<'_>, reason: u32) {
+        if reason == LAST_LOOK {
+            return self.settle(io);
+        }
         self.timer = None;
         match self.deadline {
             Some(deadline) if deadline <= io.now() => self.out_of_time(io),
@@ -222,7 +230,9 @@ impl Session for HttpSession {
 
     fn shutdown(&mut self, io: &mut Io<'_>) {
         self.last_next = true;
-        self.settle(io);
+        // Not at once: what the kernel holds already is read first, so that a request that has arrived is answered,
+        // and a peer that has left is seen to have left.
+        io.start_timer(Duration::ZERO, LAST_LOOK);
     }
 
     fn phase(&self) -> &'static str {

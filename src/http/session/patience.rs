@@ -6,7 +6,7 @@ use tidegate_poller::Io;
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 
-use super::{HttpSession, Reading, Work};
+use super::{HttpSession, PATIENCE, Reading, Work};
 use crate::http::exchange::{Asked, Exchange, Phase};
 use crate::http::reply::Reply;
 use crate::http::status::Status;
@@ -131,7 +131,7 @@ impl HttpSession {
             }
             io.cancel_timer(timer);
         }
-        self.timer = Some(io.start_timer(deadline - io.now(), 0));
+        self.timer = Some(io.start_timer(deadline - io.now(), PATIENCE));
         self.timer_at_ms = deadline_ms;
     }
 
