@@ -73,10 +73,14 @@ pub(crate) struct Gate {
 pub(crate) struct Outgoing {
     pub(crate) outbox: Outbox,
     pause: Pause,
+    /// When the latest pause began.
+    paused_since: Option<Moment>,
     pause_timer: Option<TimerId>,
     send_timer: Option<TimerId>,
     /// Since when the kernel takes nothing, holds not counted.
     blocked_since: Option<Moment>,
+    /// Bytes the peer had not acknowledged when the send timer was last started.
+    unacknowledged: u64,
     starved: Starved,
     /// The file range at the front, or the first one behind bytes, is in memory up to here.
     warm_until: u64,
@@ -232,8 +236,11 @@ impl Gate {
             if let Some(timer) = out.pause_timer.take() {
                 wheel.cancel(timer);
             }
-            out.pause = Pause::No;
+            let paused = std::mem::take(&mut out.pause) != Pause::No;
             self.ledger.set_paused(false, now);
+            if paused && out.paused_since == Some(now) {
+                self.ledger.uncount_pause();
+            }
         }
     }
 
@@ -265,10 +272,16 @@ impl Gate {
         if limit == 0 {
             return false;
         }
-        let due = if self.held { env.now.plus_nanos(limit) } else { since.plus_nanos(limit) };
-        if due <= env.now {
+        // The kernel tells of room only when a third of its buffer is free; a peer that reads slowly but steadily may
+        // not have got there. What it acknowledged since the timer was started shows. (Asked only here, and where the
+        // timer is started: a peer that stops is given up after once to twice the timeout.)
+        let left = sys::unacknowledged(self.wire.plain()).unwrap_or(out.unacknowledged);
+        if !self.held && since.plus_nanos(limit) <= env.now && left >= out.unacknowledged {
             return true;
         }
+        out.unacknowledged = left;
+        out.blocked_since = Some(env.now);
+        let due = env.now.plus_nanos(limit);
         out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
         false
     }
@@ -346,6 +359,7 @@ impl Gate {
             Allowance::Never => Pause::Never,
         };
         out.pause = pause;
+        out.paused_since = Some(env.now);
         self.ledger.set_paused(true, env.now);
         if !self.lowat_set {
             self.lowat_set = true;
@@ -537,6 +551,7 @@ impl Gate {
         if (out.outbox.has_work() || self.wire.wants_write()) && out.blocked_since.is_none() {
             out.blocked_since = Some(env.now);
             if self.send_timeout > 0 && out.send_timer.is_none() {
+                out.unacknowledged = sys::unacknowledged(self.wire.plain()).unwrap_or(0);
                 let due = env.now.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
                 out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
             }

@@ -146,6 +146,11 @@ impl Ledger {
         }
     }
 
+    /// The pause that just ended took no time (a turn that was given at once): it does not count.
+    pub fn uncount_pause(&mut self) {
+        self.throttle_count = self.throttle_count.saturating_sub(1);
+    }
+
     /// The kernel takes no more, or does again.
     pub fn set_blocked(&mut self, blocked: bool, now: Moment) {
         self.set(BLOCKED, blocked, now);

@@ -131,6 +131,14 @@ pub fn set_nodelay(socket: impl AsFd, on: bool) -> io::Result<()> {
     set_option(socket.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &libc::c_int::from(on))
 }
 
+/// Bytes in the kernel's send buffer that the peer has not acknowledged (`SIOCOUTQ`).
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a live int, which is what this request fills.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    size(result as isize).map(|_| bytes.max(0).unsigned_abs().into())
+}
+
 /// Calls the socket writable only while less than `bytes` in the kernel wait to be sent (`TCP_NOTSENT_LOWAT`).
 pub fn set_notsent_lowat(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     set_option(socket.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bytes)

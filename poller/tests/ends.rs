@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Rig, Script, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::{Config, End, Peer, Poller, Reason, Role, Session, SocketOptions, sys};
@@ -73,6 +73,28 @@ fn a_peer_that_never_reads_times_out() {
     assert!(record.pauses.blocked_ns >= 150_000_000, "{record:?}");
     assert!(record.pauses.longest_gap_ns >= 150_000_000, "{record:?}");
     assert_eq!(record.pauses.held_ns, 0);
+    rig.stop_clean();
+}
+
+#[test]
+fn a_peer_that_reads_slowly_but_steadily_is_kept() {
+    let mut rig = Rig::start(|| {
+        Script::new().opened(|io| {
+            io.set_send_timeout(Some(Duration::from_millis(400)));
+            io.send(vec![1; MORE_THAN_FITS]);
+            io.finish(End::local(Reason::Ok));
+        })
+    });
+    let mut peer = rig.dial();
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    let (start, mut read, mut piece) = (Instant::now(), 0, vec![0; 32 * 1024]);
+    // Three timeouts long, at 3 MB/s: far less than a third of the kernel's buffers in any one of them.
+    while start.elapsed() < Duration::from_millis(1_200) {
+        read += peer.read(&mut piece).unwrap();
+        let _ = never.recv_timeout(Duration::from_millis(10));
+    }
+    assert_eq!(read + read_to_end(&mut peer).len(), MORE_THAN_FITS);
+    assert_eq!(rig.record().end, End::local(Reason::Ok));
     rig.stop_clean();
 }
 

@@ -89,6 +89,8 @@ pub(in crate::http) struct Work {
     /// When the first byte of the head at hand arrived, and the latest bytes.
     head_since: Option<Moment>,
     latest: Option<Moment>,
+    /// When reading went on after it had been paused: the peer is not waited for while nobody reads.
+    resumed: Option<Moment>,
     /// Bytes of body still to come.
     body_left: u64,
     /// In order. All but the last have their reply in the outbox.

@@ -35,10 +35,14 @@ impl HttpSession {
         let waiting = !work.input.is_empty() && work.partial.is_none() && self.reading != Reading::Shut;
         if waiting != self.reading_paused {
             self.reading_paused = waiting;
-            if waiting { io.pause_reading() } else { io.resume_reading() }
+            if waiting {
+                io.pause_reading();
+            } else {
+                io.resume_reading();
+                self.work().resumed = Some(io.now());
+            }
         }
-        if work.input.is_empty()
-            && work.exchanges.is_empty()
+        if self.work.as_ref().is_some_and(|work| work.input.is_empty() && work.exchanges.is_empty())
             && let Some(work) = self.work.take()
         {
             self.seat.give_back(work);
@@ -111,7 +115,7 @@ impl HttpSession {
             }
             (Some(work), Reading::Head) if work.partial.is_some() => {
                 let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
-                Some(since + timeouts.header_timeout)
+                Some(work.resumed.map_or(since, |resumed| since.max(resumed)) + timeouts.header_timeout)
             }
             (Some(_), Reading::Head) => None,
             (None, _) if self.exchanges == 0 => Some(self.opened + timeouts.header_timeout),
