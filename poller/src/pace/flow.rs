@@ -2,7 +2,7 @@
 
 use crate::budget::Limit;
 use crate::budget::bucket::Bucket;
-use crate::budget::interval::{on_grid, own_credit_ceiling, quantum};
+use crate::budget::interval::{early_bytes, on_grid, own_credit_ceiling, quantum};
 use crate::moment::Moment;
 
 /// Names a flow of one pacer.
@@ -104,7 +104,8 @@ impl OwnBucket {
         }
         let left = self.bucket.level().saturating_add_unsigned(quantum);
         let phase = if self.seasoned { 0.0 } else { self.phase };
-        let opens_at = -((quantum as f64 * phase) as i64);
+        let target = -((quantum as f64 * phase) as i64);
+        let opens_at = target - early_bytes(bytes_per_sec, interval_ns) as i64;
         if self.shut {
             self.shut = self.bucket.level() < opens_at;
             self.seasoned |= !self.shut;
@@ -115,8 +116,8 @@ impl OwnBucket {
         if !self.shut {
             return OwnAllowance::Now(wanted.min(left.unsigned_abs()));
         }
-        match self.bucket.reaches(opens_at, bytes_per_sec) {
-            Some(when) => OwnAllowance::Until(on_grid(when, interval_ns)),
+        match self.bucket.reaches(target, bytes_per_sec) {
+            Some(when) => OwnAllowance::Until(on_grid(when, interval_ns, now)),
             None => OwnAllowance::Never,
         }
     }
