@@ -35,6 +35,8 @@ pub(super) struct Place {
     pub(super) wanted: u64,
     /// It has an entry in the port's queue.
     pub(super) in_queue: bool,
+    /// That entry is in the queue of the fresh.
+    pub(super) fresh: bool,
     /// It wants what that entry stands for; else the entry is passed over.
     pub(super) waits: bool,
     /// It waited before since it last rested: no longer fresh.
@@ -49,6 +51,7 @@ impl Place {
             purse: 0,
             wanted: 0,
             in_queue: false,
+            fresh: false,
             waits: false,
             seasoned: false,
         }
