@@ -94,6 +94,11 @@ impl OwnBucket {
         &self.limit
     }
 
+    /// Puts another limit in its place; the next question finds a changed rate.
+    pub(super) fn change_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
     pub(super) fn allow(&mut self, wanted: u64, interval_ns: u64, now: Moment) -> OwnAllowance {
         let rate = self.limit.rate();
         let Some(bytes_per_sec) = rate else {

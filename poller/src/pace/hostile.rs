@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::simulation::{MANY, SECOND, World, budget};
-use crate::budget::Limit;
-use crate::moment::NANOS_PER_MS;
+use super::simulation::{MANY, SECOND, World, budget, close};
+use super::{Allowance, Pacer};
+use crate::budget::{Limit, Signal};
+use crate::moment::{Moment, NANOS_PER_MS};
 
 #[test]
 fn blinking_flows_do_not_starve_a_download() {
@@ -28,6 +29,50 @@ fn blinking_flows_do_not_starve_a_download() {
     let share = (world.sent(&[download]) - before) as f64 / 5_000_000.0;
     // A part of 21.
     assert!((0.03..0.07).contains(&share), "the download got {share} of the budget");
+}
+
+#[test]
+fn changing_between_limits_keeps_the_debt() {
+    let mut world = World::new(1, 1, None, 0);
+    let limits = [Limit::new("a", Some(1_000_000)), Limit::new("b", Some(1_000_000))];
+    let socket = world.socket(0, Some(&limits[0]), &[], 1);
+    let start = world.now;
+    let mut round = 0;
+    while world.now < start + 5 * SECOND {
+        if world.sockets[socket].queued == 0 {
+            round += 1;
+            let (flow, now) = (world.sockets[socket].flow, world.at());
+            world.pollers[0].pacer.set_limit(flow, Some(&limits[round % 2]), now);
+            world.queue(socket, 10_000);
+        }
+        let step = world.now + NANOS_PER_MS / 2;
+        world.run(step);
+    }
+    close(world.sent(&[socket]) as f64, 5_000_000.0, 0.02, "two limits of one rate");
+}
+
+#[test]
+fn what_a_closed_socket_gives_back_is_used_at_once() {
+    let mut pacer = Pacer::new(Some(Duration::from_millis(16)), Signal::new(|| ()));
+    let total = budget("total", Some(1_000_000), None, 1);
+    let now = Moment::from_nanos(SECOND);
+    let (a, b) = (pacer.join(0), pacer.join(1));
+    for flow in [a, b] {
+        pacer.spend_through(flow, &total, 1);
+    }
+    pacer.begin_turn();
+    for flow in [a, b] {
+        assert_eq!(pacer.allow(flow, 2_000, now), Allowance::Turn);
+    }
+    pacer.settle(now);
+    assert_eq!((pacer.next_turn(now), pacer.next_turn(now)), (Some(0), None));
+    // Its turn came, but it is gone before it wrote; the poller was about to sleep.
+    pacer.part(a, now);
+    assert!(pacer.deadline().is_some_and(|when| when <= now), "the other waits for what is there");
+    pacer.begin_turn();
+    pacer.settle(now);
+    assert_eq!((pacer.next_turn(now), pacer.next_turn(now)), (Some(1), None));
+    assert_ne!(pacer.deadline(), Some(Moment::FIRST));
 }
 
 /// One poller's socket comes, goes, holds, changes its limits and budgets; rates vanish and return.

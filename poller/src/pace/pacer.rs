@@ -117,20 +117,23 @@ impl Pacer {
         FlowId(self.flows.insert(flow) as u32)
     }
 
-    /// Gives the flow a bucket of its own under `limit`, or takes it away. The same limit again changes nothing: a
-    /// second exchange on a connection finds the debt of the first.
+    /// Gives the flow a bucket of its own under `limit`, or takes it away. A second exchange on a connection finds the
+    /// debt of the first, under the same limit or, as with a change of rate, under another.
     pub fn set_limit(&mut self, flow: FlowId, limit: Option<&Limit>, now: Moment) {
-        let phase = (f64::from(self.generation) * PHASE_STEP).fract() * PHASE_SPREAD;
-        let signal = &self.signal;
-        let own = &mut self.flows[flow.0 as usize].own;
-        *own = match (own.take(), limit) {
-            (_, None) => None,
-            (Some(own), Some(limit)) if own.limit().is(limit) => Some(own),
-            (_, Some(limit)) => {
-                limit.watch(signal);
-                Some(OwnBucket::new(limit.clone(), phase, now))
-            }
+        let flow = &mut self.flows[flow.0 as usize];
+        let Some(limit) = limit else {
+            flow.own = None;
+            return;
         };
+        match &mut flow.own {
+            Some(own) if own.limit().is(limit) => return,
+            Some(own) => own.change_limit(limit.clone()),
+            None => {
+                let phase = (f64::from(flow.generation) * PHASE_STEP).fract() * PHASE_SPREAD;
+                flow.own = Some(OwnBucket::new(limit.clone(), phase, now));
+            }
+        }
+        limit.watch(&self.signal);
     }
 
     /// Hears of changes of a limit that is kept elsewhere: by the kernel.
@@ -326,7 +329,8 @@ impl Pacer {
 
     /// When [`Pacer::settle`] must be called again, at the latest. May lie in the past, for "at once".
     pub fn deadline(&self) -> Option<Moment> {
-        if !self.to_settle.is_empty() {
+        // A socket that was torn down after the turns were given out left a lease that others wait for.
+        if !self.to_settle.is_empty() || !self.to_serve.is_empty() {
             return Some(Moment::FIRST);
         }
         let dues = self.seats.iter().filter_map(|(_, seat)| seat.due);
