@@ -35,6 +35,8 @@ pub(super) struct Place {
     pub(super) wanted: u64,
     /// It has an entry in the port's queue.
     pub(super) in_queue: bool,
+    /// That entry is in the queue of the fresh.
+    pub(super) fresh: bool,
     /// It wants what that entry stands for; else the entry is passed over.
     pub(super) waits: bool,
     /// It waited before since it last rested: no longer fresh.
@@ -49,6 +51,7 @@ impl Place {
             purse: 0,
             wanted: 0,
             in_queue: false,
+            fresh: false,
             waits: false,
             seasoned: false,
         }
@@ -89,6 +92,11 @@ impl OwnBucket {
 
     pub(super) fn limit(&self) -> &Limit {
         &self.limit
+    }
+
+    /// Puts another limit in its place; the next question finds a changed rate.
+    pub(super) fn change_limit(&mut self, limit: Limit) {
+        self.limit = limit;
     }
 
     pub(super) fn allow(&mut self, wanted: u64, interval_ns: u64, now: Moment) -> OwnAllowance {
