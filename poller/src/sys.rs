@@ -240,6 +240,16 @@ pub fn open_beneath(root: impl AsFd, path: &Path, cached_only: bool) -> io::Resu
     }
 }
 
+/// Has reads and writes of a descriptor wait: what was opened not to wait for its other end may do so from then on.
+pub fn set_blocking(descriptor: impl AsFd) -> io::Result<()> {
+    let raw = descriptor.as_fd().as_raw_fd();
+    // SAFETY: no pointers.
+    let flags = check(unsafe { libc::fcntl(raw, libc::F_GETFL) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(raw, libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
 /// Raises the process's soft limit of open descriptors to the hard one; says what it is then.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
