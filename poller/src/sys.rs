@@ -126,6 +126,14 @@ pub fn tcp_info(socket: impl AsFd, role: Role, peer_finished: bool) -> io::Resul
     Ok(info.figures(len as usize, role, peer_finished))
 }
 
+/// Bytes in the kernel that the peer's has not acknowledged (TCP) or taken (Unix), sent or not.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a live int, which is what this request fills.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut bytes) })?;
+    Ok(bytes.cast_unsigned())
+}
+
 /// Sends small segments at once instead of waiting for an acknowledgement (`TCP_NODELAY`).
 pub fn set_nodelay(socket: impl AsFd, on: bool) -> io::Result<()> {
     set_option(socket.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &libc::c_int::from(on))

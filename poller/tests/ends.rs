@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Rig, Script, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::{Config, End, Peer, Poller, Reason, Role, Session, SocketOptions, sys};
@@ -73,6 +73,34 @@ fn a_peer_that_never_reads_times_out() {
     assert!(record.pauses.blocked_ns >= 150_000_000, "{record:?}");
     assert!(record.pauses.longest_gap_ns >= 150_000_000, "{record:?}");
     assert_eq!(record.pauses.held_ns, 0);
+    rig.stop_clean();
+}
+
+#[test]
+fn a_peer_that_reads_slowly_does_not_time_out() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let mut rig = Rig::start(|| {
+        Script::new().opened(|io| {
+            io.set_send_timeout(Some(TIMEOUT));
+            io.send(vec![1; MORE_THAN_FITS]);
+        })
+    });
+    let mut peer = rig.dial();
+    sys::set_buffers(&peer, None, Some(4_096)).unwrap();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Blocked");
+    // So little that the kernel's buffer stays full, but steadily.
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT * 4 {
+        read_exact(&mut peer, 8 * 1024);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Then not at all.
+    let stopped = Instant::now();
+    let record = rig.record();
+    assert_eq!(record.end, End::local(Reason::Timeout));
+    assert!(stopped.elapsed() >= TIMEOUT / 2, "{record:?}");
+    assert!(record.pauses.blocked_ns >= 1_200_000_000, "it was to be blocked all the time: {record:?}");
     rig.stop_clean();
 }
 
