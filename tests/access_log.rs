@@ -3,7 +3,11 @@
 
 mod support;
 
-use support::{Log, Serve, Wire, await_that, check_line, number};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use support::{Log, Serve, Wire, await_that, check_line, number, program};
+use tidegate_meter::scratch::Scratch;
 use tidegate_meter::sys::Tell;
 
 #[test]
@@ -38,6 +42,50 @@ fn a_log_on_standard_output_comes_after_the_line_that_says_where() {
     let log = Log::parse(stopped.stdout.iter().map(String::as_str));
     assert_eq!((log.exchanges.len(), log.connections.len()), (1, 1));
     log.exchanges.iter().chain(&log.connections).for_each(check_line);
+}
+
+/// A named pipe.
+fn pipe(scratch: &Scratch) -> std::path::PathBuf {
+    let path = scratch.path().join("pipe");
+    assert!(program("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[test]
+fn a_pipe_nobody_reads_is_refused_not_awaited() {
+    let scratch = Scratch::new("pipe").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--access-log"])
+        .arg(pipe(&scratch))
+        .arg(scratch.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        await_that("it gives up", || child.try_wait().unwrap())
+    }));
+    let _ = child.kill();
+    let said = child.wait_with_output().unwrap();
+    assert_eq!(ended.unwrap().code(), Some(1));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("nobody reads the pipe"), "{said:?}");
+}
+
+#[test]
+fn a_pipe_that_is_read_is_a_log() {
+    let scratch = Scratch::new("pipe").unwrap();
+    let path = pipe(&scratch);
+    // For reading and writing, so that opening it does not wait.
+    let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let serve = Serve::start_bare(&["--access-log", path.to_str().unwrap()]);
+    serve.file("file", 10);
+    for _ in 0..3 {
+        Wire::connect(serve.address()).get("/file");
+    }
+    let lines: Vec<String> = BufReader::new(reader).lines().take(6).map(Result::unwrap).collect();
+    let log = Log::parse(lines.iter().map(String::as_str));
+    assert_eq!((log.exchanges.len(), log.connections.len()), (3, 3));
+    assert!(serve.stop().status.success());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Site, pattern, reset_on_close};
 use tidegate::http::Settings;
+use tidegate::net::PacingBuilder;
 use tidegate::poller::record::{Reason, Who};
 
 #[test]
@@ -395,6 +396,52 @@ fn heads_have_a_limit() {
         client.send([b'a'; 100]);
     }
     assert_eq!(client.response().status, 414);
+}
+
+#[test]
+fn no_answer_to_head_has_a_body_not_even_a_refusal() {
+    let site = Site::new();
+    site.folder.file("a", "a");
+    let long = "a".repeat(17_000);
+    for (request, status) in [
+        ("HEAD /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), 404),
+        ("HEAD /a HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("HEAD /a HTTP/1.1\r\nHost: x\r\nnot a field\r\n\r\n".to_owned(), 400),
+        ("HEAD /a HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(), 505),
+        (format!("HEAD /a HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n"), 431),
+        (format!("HEAD /{long} HTTP/1.1\r\n"), 414),
+    ] {
+        let mut client = site.connect();
+        client.send(&request);
+        assert_eq!(client.head().status, status, "{}", &request[..20]);
+        client.expect_end();
+    }
+}
+
+#[test]
+fn the_gap_of_a_reply_is_its_own() {
+    let pacing = PacingBuilder { connection: Some(100_000), ..PacingBuilder::default() }.build();
+    let site = Site::with(Settings { pacing, ..Settings::default() }, 1, 100);
+    site.folder.file("a", pattern(2_000));
+    let mut client = site.connect();
+    // Paused in the middle of this many; then several of them go in one write.
+    client.send(
+        "GET /a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4) + &"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(60),
+    );
+    for _ in 0..4 {
+        client.response();
+    }
+    for _ in 0..60 {
+        client.head();
+    }
+    for record in site.records.exchanges(64) {
+        let gap = Duration::from_nanos(record.pauses.longest_gap_ns);
+        let transfer = record.transfer.unwrap();
+        let throttled = Duration::from_nanos(record.pauses.throttled_ns);
+        assert!(gap <= record.total, "{record:?}");
+        // Nothing of a reply that went in one piece was ever waited for, except for its first byte.
+        assert!(gap <= throttled + transfer, "{record:?}");
+    }
 }
 
 fn impatient() -> Settings {

@@ -55,8 +55,7 @@ pub(crate) struct Gate {
     pub(crate) flow: Option<FlowId>,
     low: u32,
     high: u32,
-    /// In units of 10 ms; zero: none.
-    send_timeout: u16,
+    send_timeout: SendTimeout,
     /// The kernel told that it takes bytes, and no write since came up short.
     pub(crate) told_writable: bool,
     pub(crate) held: bool,
@@ -77,10 +76,11 @@ pub(crate) struct Outgoing {
     paused_since: Option<Moment>,
     pause_timer: Option<TimerId>,
     send_timer: Option<TimerId>,
-    /// Since when the kernel takes nothing, holds not counted.
+    /// Since when the kernel takes nothing and the peer is not known to have taken any of what it has, holds not
+    /// counted.
     blocked_since: Option<Moment>,
-    /// Bytes the peer had not acknowledged when the send timer was last started.
-    unacknowledged: u64,
+    /// What the peer had still to take when that was last looked at.
+    unacknowledged: Option<u32>,
     starved: Starved,
     /// The file range at the front, or the first one behind bytes, is in memory up to here.
     warm_until: u64,
@@ -142,7 +142,7 @@ impl Gate {
             flow: None,
             low: DEFAULT_LOW_BYTES,
             high: DEFAULT_HIGH_BYTES,
-            send_timeout: 0,
+            send_timeout: SendTimeout::default(),
             told_writable: true,
             held: false,
             above_high: false,
@@ -189,10 +189,9 @@ impl Gate {
         std::mem::take(&mut self.drained)
     }
 
-    /// Zero: none. Kept in 10 ms, rounded up, at most 10 minutes.
+    /// Zero: none.
     pub(crate) fn set_send_timeout(&mut self, timeout: Duration) {
-        let units = timeout.as_millis().div_ceil(u128::from(SEND_TIMEOUT_UNIT_NS / NANOS_PER_MS));
-        self.send_timeout = u16::try_from(units).unwrap_or(u16::MAX);
+        self.send_timeout = SendTimeout::new(timeout);
     }
 
     /// The kernel told that it takes bytes again.
@@ -264,24 +263,23 @@ impl Gate {
     }
 
     /// The send timer came due: whether the peer has taken nothing for too long. Starts it again if not.
+    ///
+    /// The kernel says that its buffer has room only when about a third is free, which a slow peer may be long in
+    /// making: so it is asked now and then whether the peer took any.
     pub(crate) fn send_timer_due(&mut self, env: &mut Env<'_>) -> bool {
-        let Some(out) = &mut self.out else { return false };
+        let (Some(out), Some(limit)) = (&mut self.out, self.send_timeout.nanos()) else { return false };
         out.send_timer = None;
-        let Some(since) = out.blocked_since else { return false };
-        let limit = u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS;
-        if limit == 0 {
-            return false;
+        let Some(since) = &mut out.blocked_since else { return false };
+        let mut due = env.now.plus_nanos(limit);
+        if !self.held {
+            let left = sys::unacknowledged(self.wire.plain()).ok();
+            if left != std::mem::replace(&mut out.unacknowledged, left) {
+                *since = env.now;
+            } else if since.plus_nanos(limit) <= env.now {
+                return true;
+            }
+            due = since.plus_nanos(limit).min(env.now.plus_nanos(limit / SEND_CHECKS));
         }
-        // The kernel tells of room only when a third of its buffer is free; a peer that reads slowly but steadily may
-        // not have got there. What it acknowledged since the timer was started shows. (Asked only here, and where the
-        // timer is started: a peer that stops is given up after once to twice the timeout.)
-        let left = sys::unacknowledged(self.wire.plain()).unwrap_or(out.unacknowledged);
-        if !self.held && since.plus_nanos(limit) <= env.now && left >= out.unacknowledged {
-            return true;
-        }
-        out.unacknowledged = left;
-        out.blocked_since = Some(env.now);
-        let due = env.now.plus_nanos(limit);
         out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
         false
     }
@@ -550,9 +548,8 @@ impl Gate {
         let Some(out) = &mut self.out else { return };
         if (out.outbox.has_work() || self.wire.wants_write()) && out.blocked_since.is_none() {
             out.blocked_since = Some(env.now);
-            if self.send_timeout > 0 && out.send_timer.is_none() {
-                out.unacknowledged = sys::unacknowledged(self.wire.plain()).unwrap_or(0);
-                let due = env.now.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
+            if let (Some(limit), None) = (self.send_timeout.nanos(), out.send_timer) {
+                let due = env.now.plus_nanos(limit / SEND_CHECKS);
                 out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
             }
             self.rest(env);
@@ -611,6 +608,7 @@ impl Outgoing {
         }
         self.pause = Pause::No;
         self.blocked_since = None;
+        self.unacknowledged = None;
         self.starved = Starved::No;
         self.warm_until = 0;
     }
@@ -705,5 +703,59 @@ impl fmt::Debug for Gate {
 /// Default watermarks: a full pull above, half of it below.
 const DEFAULT_LOW_BYTES: u32 = 64 * 1024;
 const DEFAULT_HIGH_BYTES: u32 = 256 * 1024;
-/// A send timeout is kept in two bytes of every socket.
-const SEND_TIMEOUT_UNIT_NS: u64 = 10 * NANOS_PER_MS;
+/// How many times in a send timeout it is looked whether the peer takes bytes. The timeout is late by one part.
+const SEND_CHECKS: u64 = 8;
+
+/// A send timeout in two bytes, which every socket has: steps of 10 ms, or of a second with the top bit set. Rounded
+/// up; zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SendTimeout(u16);
+
+impl SendTimeout {
+    const SECONDS: u16 = 1 << 15;
+    const STEP_MS: u128 = 10;
+
+    fn new(timeout: Duration) -> SendTimeout {
+        let steps = timeout.as_millis().div_ceil(Self::STEP_MS);
+        SendTimeout(match u16::try_from(steps) {
+            Ok(steps) if steps < Self::SECONDS => steps,
+            _ => {
+                let seconds = timeout.as_millis().div_ceil(1_000);
+                Self::SECONDS | u16::try_from(seconds).unwrap_or(u16::MAX).min(Self::SECONDS - 1)
+            }
+        })
+    }
+
+    fn nanos(self) -> Option<u64> {
+        match self.0 {
+            0 => None,
+            steps if steps < Self::SECONDS => Some(u64::from(steps) * Self::STEP_MS as u64 * NANOS_PER_MS),
+            seconds => Some(u64::from(seconds & !Self::SECONDS) * 1_000 * NANOS_PER_MS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn send_timeouts_fit_into_two_bytes() {
+        for (asked, kept) in [
+            (0, None),
+            (1, Some(10)),
+            (10, Some(10)),
+            (2_001, Some(2_010)),
+            (60_000, Some(60_000)),
+            (327_670, Some(327_670)),
+            (327_671, Some(328_000)),
+            (600_001, Some(601_000)),
+            (7_200_000, Some(7_200_000)),
+            (32_400_000, Some(32_400_000)),
+            (u64::MAX, Some(32_767_000)),
+        ] {
+            let timeout = SendTimeout::new(Duration::from_millis(asked));
+            assert_eq!(timeout.nanos(), kept.map(|millis: u64| millis * NANOS_PER_MS), "{asked} ms");
+        }
+    }
+}

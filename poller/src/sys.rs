@@ -126,17 +126,17 @@ pub fn tcp_info(socket: impl AsFd, role: Role, peer_finished: bool) -> io::Resul
     Ok(info.figures(len as usize, role, peer_finished))
 }
 
+/// Bytes in the kernel that the peer's has not acknowledged (TCP) or taken (Unix), sent or not.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a live int, which is what this request fills.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut bytes) })?;
+    Ok(bytes.cast_unsigned())
+}
+
 /// Sends small segments at once instead of waiting for an acknowledgement (`TCP_NODELAY`).
 pub fn set_nodelay(socket: impl AsFd, on: bool) -> io::Result<()> {
     set_option(socket.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &libc::c_int::from(on))
-}
-
-/// Bytes in the kernel's send buffer that the peer has not acknowledged (`SIOCOUTQ`).
-pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: `bytes` is a live int, which is what this request fills.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    size(result as isize).map(|_| bytes.max(0).unsigned_abs().into())
 }
 
 /// Calls the socket writable only while less than `bytes` in the kernel wait to be sent (`TCP_NOTSENT_LOWAT`).
@@ -246,6 +246,16 @@ pub fn open_beneath(root: impl AsFd, path: &Path, cached_only: bool) -> io::Resu
             _ => return Err(error),
         }
     }
+}
+
+/// Has reads and writes of a descriptor wait: what was opened not to wait for its other end may do so from then on.
+pub fn set_blocking(descriptor: impl AsFd) -> io::Result<()> {
+    let raw = descriptor.as_fd().as_raw_fd();
+    // SAFETY: no pointers.
+    let flags = check(unsafe { libc::fcntl(raw, libc::F_GETFL) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(raw, libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+    Ok(())
 }
 
 /// Raises the process's soft limit of open descriptors to the hard one; says what it is then.

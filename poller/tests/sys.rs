@@ -294,6 +294,17 @@ fn a_timer_wakes_the_poll_within_its_millisecond_and_each_time_anew() {
 }
 
 #[test]
+fn a_descriptor_made_blocking_waits() {
+    let (client, server) = pair();
+    client.set_nonblocking(true).unwrap();
+    assert_eq!((&client).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    sys::set_blocking(&client).unwrap();
+    let sender = std::thread::spawn(move || (&server).write_all(b"x").unwrap());
+    assert_eq!((&client).read(&mut [0]).unwrap(), 1);
+    sender.join().unwrap();
+}
+
+#[test]
 fn the_reserve_is_given_up_and_taken_back() {
     let mut reserve = sys::Reserve::open().unwrap();
     assert!(reserve.release());

@@ -121,7 +121,7 @@ pub(super) struct ServeArgs {
     pub(super) idle_timeout: Duration,
 
     /// How long a client may take nothing of what could go. Waiting for a rate does not count.
-    #[arg(long, value_name = "T", default_value = "1m", value_parser = units::duration)]
+    #[arg(long, value_name = "T", default_value = "1m", value_parser = units::send_timeout)]
     pub(super) send_timeout: Duration,
 
     /// How long a stop waits for what is in flight.

@@ -55,6 +55,9 @@ impl Failure {
                     "no permission to write the access log {shown}; choose another path, or stdout with --access-log -"
                 )
             }
+            _ if error.raw_os_error() == Some(libc::ENXIO) => {
+                format!("nobody reads the pipe {shown}; start its reader first, or log to a file")
+            }
             _ => format!("cannot open the access log {shown}: {error}"),
         })
     }

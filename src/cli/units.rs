@@ -69,6 +69,14 @@ pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos as u64))
 }
 
+/// Reads a send timeout.
+pub fn send_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        timeout if timeout <= Duration::from_secs(9 * 3_600) => Ok(timeout),
+        _ => Err("a send timeout is at most 9h, for example 1m".to_owned()),
+    }
+}
+
 /// Reads the interval of paced writes. Shorter than a millisecond costs a core and smooths nothing more; longer
 /// than ten seconds looks like a dead peer.
 pub fn pace_interval(text: &str) -> Result<Duration, String> {
@@ -288,6 +296,8 @@ mod tests {
         assert!(pace_interval("0.5ms").is_err());
         assert!(pace_interval("11s").is_err());
         assert_eq!(pace_interval("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(send_timeout("9h"), Ok(Duration::from_secs(32_400)));
+        assert!(send_timeout("10h").is_err() && send_timeout("0s").is_err());
     }
 
     proptest! {

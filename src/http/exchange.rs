@@ -9,7 +9,7 @@ use tidegate_poller::record::{End, Pauses, Peer, Reason};
 use tidegate_poller::{ConnectionRecord, Passed, Role};
 
 use crate::http::clock::Clock;
-use crate::http::request::{Request, Version};
+use crate::http::request::{Method, Request, Version};
 use crate::http::status::Status;
 use crate::record::{ExchangeRecord, Words};
 
@@ -74,8 +74,23 @@ pub(super) struct ReplyFacts {
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     at: Moment,
+    /// When the gate was done with what lies before.
+    reached: Moment,
     offset: u64,
     pauses: Pauses,
+}
+
+/// Since when a reply is the one at the gate, and what had been added up until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Front {
+    pub(super) since: Moment,
+    pub(super) pauses: Pauses,
+}
+
+impl Default for Front {
+    fn default() -> Front {
+        Front { since: Moment::FIRST, pauses: Pauses::default() }
+    }
 }
 
 /// Which connection an exchange was on.
@@ -102,7 +117,7 @@ impl Exchange {
 
     /// The first byte of its reply has gone, at `at`.
     pub(super) fn begin(&mut self, mark: &Passed, at: Moment) {
-        self.begun = Some(Begun { at, offset: mark.offset, pauses: mark.sums.pauses });
+        self.begun = Some(Begun::new(mark, at));
     }
 
     /// In which phase it is.
@@ -123,7 +138,7 @@ impl Exchange {
         clock: &Clock,
     ) -> ExchangeRecord {
         // The poller passes what was marked, in order, so both are there.
-        let begun = self.begun.unwrap_or(Begun { at, offset: mark.offset, pauses: mark.sums.pauses });
+        let begun = self.begun.unwrap_or(Begun::new(mark, at));
         let (head_out, body_out, end, phase) = match self.reply {
             Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
             None => (0, 0, End::local(Reason::Internal), Phase::Reply),
@@ -136,19 +151,21 @@ impl Exchange {
         record.first_byte = Some(begun.at - self.started);
         record.transfer = Some(at - begun.at);
         record.total = at - self.started;
-        record.pauses = between(&begun.pauses, &mark.sums.pauses, mark.sums.gap_since_mark_ns);
+        // The poller's gap is that since the latest mark before the write; one write can pass the marks of several.
+        let gap = mark.sums.gap_since_mark_ns.min(mark.at.nanos_since(begun.reached));
+        record.pauses = between(&begun.pauses, &mark.sums.pauses, gap);
         (record.end, record.phase) = (end, phase.as_str());
         record
     }
 
-    /// The record of an exchange that the connection's end cut. `opened` is the connection's start. `in_front` says
-    /// that its reply was the one at the gate; `before` are the pauses until it got there.
+    /// The record of an exchange that the connection's end cut. `opened` is the connection's start. `in_front`: its
+    /// reply is the one at the gate.
     pub(super) fn cut(
         self,
         record: &ConnectionRecord,
         opened: Moment,
         clock: &Clock,
-        in_front: Option<&Pauses>,
+        in_front: Option<&Front>,
         in_handler: bool,
     ) -> ExchangeRecord {
         let connection = Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
@@ -163,11 +180,17 @@ impl Exchange {
             cut.wire_out = sent;
             cut.first_byte = Some(begun.at - self.started);
         }
-        if let Some(before) = self.begun.as_ref().map(|begun| &begun.pauses).or(in_front)
-            && self.reply.is_some()
-        {
-            cut.pauses = between(before, &record.pauses, record.gap_since_mark_ns);
-        }
+        cut.pauses = match (&self.begun, in_front) {
+            (Some(begun), _) => {
+                let gap = record.gap_since_mark_ns.min(closed.nanos_since(begun.reached));
+                between(&begun.pauses, &record.pauses, gap)
+            }
+            // Not a byte of it went.
+            (None, Some(front)) if self.reply.is_some() => {
+                between(&front.pauses, &record.pauses, closed.nanos_since(front.since))
+            }
+            _ => Pauses::default(),
+        };
         // A connection that ended well and an exchange on it that did not: it left in the middle of it.
         let reason = if record.end.reason == Reason::Ok { Reason::Abort } else { record.end.reason };
         (cut.end, cut.phase) = (End { who: record.end.who, reason }, phase.as_str());
@@ -200,7 +223,22 @@ impl Exchange {
     }
 }
 
+impl Begun {
+    fn new(mark: &Passed, at: Moment) -> Begun {
+        Begun { at, reached: mark.reached, offset: mark.offset, pauses: mark.sums.pauses }
+    }
+}
+
 impl Asked {
+    /// The method, as far as one can be made out: also a head that cannot be read may have asked for no body.
+    pub(super) fn method(&self) -> Option<Method> {
+        match self {
+            Asked::Request(request) => Some(request.method()),
+            Asked::Broken(line) if line.starts_with(b"HEAD ") => Some(Method::Head),
+            Asked::Broken(_) => None,
+        }
+    }
+
     fn words(&self) -> Words {
         match self {
             Asked::Broken(line) => Words::broken(line),
@@ -224,5 +262,62 @@ fn between(before: &Pauses, after: &Pauses, longest_gap_ns: u64) -> Pauses {
         starved_ns: after.starved_ns.saturating_sub(before.starved_ns),
         longest_gap_ns,
         throttle_count: after.throttle_count.saturating_sub(before.throttle_count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(1_000 * MS + millis * MS)
+    }
+
+    /// Of a connection that was opened at 0 and reset at 100 ms, after a silence of 90 ms.
+    fn reset() -> ConnectionRecord {
+        ConnectionRecord {
+            conn_id: 1,
+            peer: Peer::Unix(None),
+            role: Role::Server,
+            started: SystemTime::UNIX_EPOCH,
+            wire_in: 0,
+            wire_out: 0,
+            plain_in: 0,
+            plain_out: 0,
+            dropped_out: 0,
+            connected: None,
+            first_in: None,
+            last_in: None,
+            first_out: None,
+            last_out: None,
+            duration: Duration::from_millis(100),
+            pauses: Pauses { throttled_ns: 95 * MS, longest_gap_ns: 90 * MS, ..Pauses::default() },
+            gap_since_mark_ns: 90 * MS,
+            ingress_throttled_ns: 0,
+            end: End::peer(Reason::Abort),
+            phase: "reply",
+            tcp: None,
+        }
+    }
+
+    #[test]
+    fn a_reply_that_never_began_waited_since_its_turn_came() {
+        let clock = Clock::new(at(0), SystemTime::UNIX_EPOCH);
+        let front = Front { since: at(93), pauses: Pauses { throttled_ns: 88 * MS, ..Pauses::default() } };
+        let cut = |in_front| {
+            let mut exchange = Exchange::new(2, Asked::Broken(Vec::new()), at(40), 10);
+            let end = End::local(Reason::Ok);
+            exchange.reply =
+                Some(ReplyFacts { status: Status::OK, head_len: 9, body_len: 0, end, phase: Phase::Reply });
+            exchange.cut(&reset(), at(0), &clock, in_front, false)
+        };
+        let first = cut(Some(&front));
+        assert_eq!((first.pauses.throttled_ns, first.pauses.longest_gap_ns), (7 * MS, 7 * MS));
+        assert_eq!((first.total, first.first_byte, first.wire_out), (Duration::from_millis(60), None, 0));
+        assert_eq!(cut(None).pauses, Pauses::default());
     }
 }

@@ -27,8 +27,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Between a reply and the next request.
     pub idle_timeout: Duration,
-    /// How long the kernel's buffer may stay full; see [`Io::set_send_timeout`](tidegate_poller::Io::set_send_timeout).
-    /// Pauses by a budget do not count.
+    /// How long a peer may take nothing of what could go; see
+    /// [`Io::set_send_timeout`](tidegate_poller::Io::set_send_timeout). Pauses by a budget do not count.
     pub send_timeout: Duration,
     /// How many bytes of each reply are exempt from the connection's own rate.
     pub rate_after: u64,

@@ -7,6 +7,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -14,6 +16,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::tz::TimeZone;
+use tidegate_poller::sys;
 
 use crate::record::combined::Combined;
 use crate::record::line::{self, LogEvent};
@@ -23,7 +26,7 @@ use crate::record::{ConnectionEntry, ExchangeRecord, Sink};
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Appended to this file, which is made when it is not there.
+    /// Appended to this file, which is made when it is not there. A named pipe needs somebody who reads it already.
     File(PathBuf),
     /// Standard output.
     Stdout,
@@ -232,10 +235,15 @@ impl Sink for Inlet {
 fn open(destination: &Destination) -> io::Result<Output> {
     match destination {
         Destination::File(path) => {
-            let file: File = OpenOptions::new().append(true).create(true).open(path)?;
+            // Opening a pipe would wait for its reader, for ever if none comes. Writing may wait: only the log's own
+            // thread does, and what it leaves is bounded and counted.
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path)?;
+            sys::set_blocking(&file)?;
             Ok(Box::new(file))
         }
-        Destination::Stdout => Ok(Box::new(io::stdout())),
+        // The descriptor, not `io::Stdout`: that one keeps a part of what it was given when a write fails.
+        Destination::Stdout => Ok(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
     }
 }
 

@@ -164,10 +164,9 @@ impl Io<'_> {
         self.poller.schedule(self.index);
     }
 
-    /// Ends the socket ([`Reason::Timeout`](crate::Reason::Timeout)) when the kernel's buffer has been full for so
-    /// long. It is full until the kernel tells otherwise, which it does when about a third is free: a peer that takes
-    /// less than that in the time is ended too. Pauses and holds do not count. `None`: never, the default.
-    /// Kept in steps of 10 ms, at most 655 s.
+    /// Ends the socket ([`Reason::Timeout`](crate::Reason::Timeout)) when the kernel's buffer is full and the peer has
+    /// taken none of it for so long. Pauses and holds do not count. `None`: never, the default.
+    /// Kept in steps of 10 ms, from five minutes on in seconds, at most nine hours; late by up to an eighth.
     pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
         self.poller.sockets[self.index].gate.set_send_timeout(timeout.unwrap_or(Duration::ZERO));
     }

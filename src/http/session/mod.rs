@@ -24,10 +24,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_poller::moment::Moment;
-use tidegate_poller::record::{ConnectionRecord, Pauses};
+use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
-use crate::http::exchange::{Connection, Exchange, Phase};
+use crate::http::exchange::{Connection, Exchange, Front, Phase};
 use crate::http::reply::Reply;
 use crate::http::service::Seat;
 use crate::http::status::Status;
@@ -95,8 +95,8 @@ pub(in crate::http) struct Work {
     body_left: u64,
     /// In order. All but the last have their reply in the outbox.
     exchanges: VecDeque<Exchange>,
-    /// What had been added up when the gate was done with the exchange before, or this one came first.
-    pauses_before: Pauses,
+    /// How things stood when the gate was done with the exchange before, or this one came first.
+    front: Front,
 }
 
 impl Work {
@@ -187,7 +187,7 @@ impl Session for HttpSession {
             Edge::End => {
                 let Some(exchange) = work.exchanges.pop_front() else { return };
                 debug_assert_eq!(exchange.id, mark.id, "replies go in order");
-                work.pauses_before = mark.sums.pauses;
+                work.front = Front { since: mark.at, pauses: mark.sums.pauses };
                 let at = moment_after(exchange.latest(), &mark);
                 let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
                 let seat = &self.seat;

@@ -170,10 +170,10 @@ impl HttpSession {
             work.exchanges.push_back(Exchange::new(id, Asked::Broken(partial), since, head_in));
         }
         let in_handler = self.reading == Reading::Handler;
-        let before = work.pauses_before;
+        let front = work.front;
         let clock = self.seat.clock.borrow();
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
-            let in_front = (place == 0).then_some(&before);
+            let in_front = (place == 0).then_some(&front);
             self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));
         }
     }

@@ -4,7 +4,7 @@ use tidegate_poller::record::{End, Reason};
 use tidegate_poller::{Edge, Io, Mark};
 
 use super::{HttpSession, Reading};
-use crate::http::exchange::{Asked, Phase, ReplyFacts};
+use crate::http::exchange::{Asked, Front, Phase, ReplyFacts};
 use crate::http::reply::{Body, Persistence, Reply, sends_body, write_head};
 
 /// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
@@ -48,16 +48,12 @@ impl HttpSession {
         let head_len = out.len() as u64;
         let free = self.seat.settings.rate_after;
         let Some(exchange) = self.work().exchanges.back_mut() else { return };
-        let method = match &exchange.asked {
-            Asked::Request(request) => Some(request.method()),
-            Asked::Broken(_) => None,
-        };
-        let with_body = sends_body(method, reply.status);
+        let with_body = sends_body(exchange.asked.method(), reply.status);
         let body_len = if with_body { reply.body.len() } else { 0 };
         exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
         let id = exchange.id;
         if let Some(work) = self.work.as_mut().filter(|work| work.exchanges.len() == 1) {
-            work.pauses_before = io.sums().pauses;
+            work.front = Front { since: now, pauses: io.sums().pauses };
         }
         io.mark(Mark { id, edge: Edge::Begin { free } });
         match reply.body {
