@@ -146,22 +146,28 @@ impl Poller {
             Some(events) => events,
             None => return Err(io::Error::other("a poller's turn cannot be made from within its turn")),
         };
+        let slept = match self.sleep(&mut events, max_wait) {
+            Ok(slept) => slept, // 1
+            Err(error) => {
+                self.events = Some(events);
+                return Err(error);
+            }
+        };
         self.in_turn = true;
-        let slept = self.sleep(&mut events, max_wait); // 1
         let before = self.now;
         self.now = sys::now(); // 2
-        if let Ok(false) = slept {
+        if !slept {
             average(&self.shared.counters.turn_ns, self.now.nanos_since(before));
         }
+        let woken = self.shared.awake();
         if self.pacer.begin_turn() {
             self.ask_again();
         }
-        if slept.is_ok() {
-            self.take_events(&events); // 3
-        }
+        self.take_events(&events); // 3
         self.events = Some(events);
-        slept?;
-        self.take_work(); // 4
+        if woken {
+            self.take_work(); // 4
+        }
         self.fire_timers(); // 5
         self.visit_all(); // 6
         self.settle(); // 7
