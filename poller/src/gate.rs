@@ -377,10 +377,11 @@ impl Gate {
                     }
                     Err(error) => Err(error),
                     Ok(Some(wrote)) => {
-                        // Short because the socket is full, or because the file is shorter than it was. Only
-                        // the first is told by an edge.
+                        // Short because the socket is full, because of a signal, or because the file is shorter
+                        // than it was. Only the first is told by an edge, and by the next call.
                         let ended = |end| file.metadata().is_ok_and(|file| file.len() <= end);
-                        if wrote.plain < len && ended(offset + wrote.plain) {
+                        let nothing = wrote == Wrote::default();
+                        if nothing || wrote.plain < len && ended(offset + wrote.plain) {
                             self.account(wrote, env, room);
                             return Step::Failed(End::local(Reason::SourceFailed));
                         }
