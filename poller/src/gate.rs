@@ -299,6 +299,8 @@ impl Gate {
             self.note_states(env.now);
             return Step::Stopped;
         }
+        // Told here and not at the next stop: a fast socket may not stop again for a long time.
+        self.ledger.goes_on(env.now);
         if *room == 0 {
             return Step::Again;
         }
