@@ -84,6 +84,9 @@ pub struct Poller {
 impl Poller {
     /// A poller with its descriptors; it does nothing until it is run.
     pub fn new(config: Config) -> io::Result<Poller> {
+        // A cap of zero would let nothing through, in one turn after the other.
+        let config =
+            Config { visit_cap: config.visit_cap.max(1), read_cap: config.read_cap.max(1), ..config };
         let poll = mio::Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKER)?;
         let timer_fd = sys::TimerFd::new()?;
