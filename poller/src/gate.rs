@@ -43,6 +43,9 @@ use crate::transport::{Wire, Wrote};
 const PULL_BYTES: u64 = 64 * 1024;
 /// How far ahead a file is looked at, and brought in, before it is sent: some 10 ms of reading from a slow disk.
 const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
+/// What one step takes of the visit's share at least: a system call, or a call of the session, costs about as much as
+/// copying so many bytes. A megabyte in single bytes would be a second of one socket.
+const STEP_COST_BYTES: u64 = 4 * 1024;
 /// What a transport that has bytes of its own to write may write of them at a time, when nothing else is queued.
 const OWN_BYTES: u64 = 16 * 1024;
 
@@ -173,7 +176,10 @@ impl Gate {
     pub(crate) fn set_watermarks(&mut self, low: u64, high: u64) {
         self.high = u32::try_from(high).unwrap_or(u32::MAX);
         self.low = u32::try_from(low).unwrap_or(u32::MAX).min(self.high);
-        self.above_high = self.queued() > u64::from(self.high);
+        let (queued, waited) = (self.queued(), self.above_high);
+        self.above_high = queued > u64::from(self.high) || waited && queued > u64::from(self.low);
+        // A producer that waits must be told, though no byte will go below the mark any more.
+        self.drained |= waited && !self.above_high;
     }
 
     pub(crate) fn above_high(&self) -> bool {
@@ -186,9 +192,18 @@ impl Gate {
     }
 
     /// Zero: none. Kept in 10 ms, rounded up, at most 10 minutes.
-    pub(crate) fn set_send_timeout(&mut self, timeout: Duration) {
+    pub(crate) fn set_send_timeout(&mut self, timeout: Duration, env: &mut Env<'_>) {
         let units = timeout.as_millis().div_ceil(u128::from(SEND_TIMEOUT_UNIT_NS / NANOS_PER_MS));
         self.send_timeout = u16::try_from(units).unwrap_or(u16::MAX);
+        if let Some(out) = &mut self.out {
+            if let Some(timer) = out.send_timer.take() {
+                env.wheel.cancel(timer);
+            }
+            if let Some(since) = out.blocked_since.filter(|_| self.send_timeout > 0) {
+                let due = since.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
+                out.send_timer = Some(env.wheel.insert(due.max(env.now.plus_nanos(1)), Due::Send(env.key)));
+            }
+        }
     }
 
     /// The kernel told that it takes bytes again.
@@ -281,8 +296,12 @@ impl Gate {
         }
         let out = outgoing(&mut self.out, &self.ledger, env.now, env.pools);
         if out.outbox.at_mark() {
+            if *room == 0 {
+                return Step::Again;
+            }
             self.reach_marks(env);
             if !env.passed.is_empty() {
+                *room = room.saturating_sub(STEP_COST_BYTES);
                 return Step::Went;
             }
         }
@@ -305,7 +324,12 @@ impl Gate {
             return Step::Again;
         }
         match self.allowance(own, env, *room) {
-            Some(allowance) => self.write(own, allowance, env, room),
+            Some(allowance) => {
+                let most = room.saturating_sub(STEP_COST_BYTES);
+                let step = self.write(own, allowance, env, room);
+                *room = most.min(*room);
+                step
+            }
             None => {
                 self.note_states(env.now);
                 Step::Stopped

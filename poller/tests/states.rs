@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use support::{Script, Told};
 use tidegate_poller::transport::{Received, Wrote};
-use tidegate_poller::{Config, Io, Plain, Poller, Role, SocketHandle, Sums, Transport, Wire};
+use tidegate_poller::{
+    Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Plain, Poller, Pull, Reason, Role,
+    SocketHandle, Source, Sums, Transport, Wire,
+};
 
 type Kernel = Box<dyn FnMut(u64) -> io::Result<Wrote>>;
 
@@ -111,4 +114,138 @@ fn a_stop_is_over_when_the_gate_goes_on() {
     assert!(before >= 2_000_000);
     bench.pass(Duration::from_millis(5));
     assert_eq!(bench.sums().pauses.blocked_ns, before, "it writes all the time");
+}
+
+fn never_takes(_offered: u64) -> io::Result<Wrote> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+impl Bench {
+    /// Turns until the session has its record.
+    fn record(&mut self) -> ConnectionRecord {
+        let deadline = Instant::now() + support::PATIENCE;
+        loop {
+            self.poller.turn(Some(Duration::from_millis(1))).unwrap();
+            for told in self.told.try_iter() {
+                if let Told::Closed(record) = told {
+                    return record;
+                }
+            }
+            assert!(Instant::now() < deadline, "no record");
+        }
+    }
+
+    /// What was told so far, in words.
+    fn heard(&mut self) -> Vec<&'static str> {
+        let word = |told| match told {
+            Told::Opened(_) => "opened",
+            Told::Received(_) => "received",
+            Told::Drained(_) => "drained",
+            Told::Passed(_) => "passed",
+            Told::Closed(_) => "closed",
+            _ => "other",
+        };
+        self.told.try_iter().map(word).collect()
+    }
+}
+
+#[test]
+fn a_send_timeout_set_while_blocked_holds_at_once() {
+    for before in [None, Some(Duration::from_secs(100))] {
+        let script = Script::new().opened(move |io| {
+            io.set_send_timeout(before);
+            io.send("never");
+        });
+        let mut bench = Bench::new(Config::default(), never_takes, script);
+        bench.turn();
+        bench.turn();
+        assert!(bench.state().contains("Blocked"));
+        bench.ask(|io| io.set_send_timeout(Some(Duration::from_millis(30))));
+        let record = bench.record();
+        assert_eq!(record.end, End::local(Reason::Timeout));
+        assert!(record.duration < Duration::from_secs(5), "{record:?}");
+    }
+}
+
+#[test]
+fn a_producer_that_waits_is_told_when_the_watermarks_move() {
+    let script = Script::new().opened(|io| {
+        io.set_watermarks(10, 100);
+        io.send(vec![1; 1_000]);
+        assert!(io.above_high());
+    });
+    let mut bench = Bench::new(Config::default(), never_takes, script);
+    bench.turn();
+    bench.turn();
+    // Between the new marks, having been above the old ones: still to wait for the low one.
+    assert!(bench.ask(|io| {
+        io.set_watermarks(500, 2_000);
+        io.above_high()
+    }));
+    assert_eq!(bench.heard(), ["opened"]);
+    bench.ask(|io| io.set_watermarks(5_000, 10_000));
+    bench.turn();
+    assert_eq!(bench.heard(), ["drained"]);
+    assert!(!bench.ask(|io| io.above_high()));
+}
+
+#[test]
+fn free_bytes_that_an_exchange_left_over_are_not_the_next_ones() {
+    let limit = Limit::new("each", Some(0));
+    let script = Script::new().opened(move |io| {
+        io.set_limit(Direction::Egress, Some(&limit));
+        for (id, free, len) in [(1, 100_000, 10), (2, 0, 1_000), (3, 5, 1_000)] {
+            io.mark(Mark { id, edge: Edge::Begin { free } });
+            io.send(vec![id as u8; len]);
+            io.mark(Mark { id, edge: Edge::End });
+        }
+    });
+    let mut bench = Bench::new(Config::default(), takes_all, script);
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.sums().plain_out, 10, "the second has no free bytes");
+    assert!(bench.state().contains("rate 0"));
+}
+
+#[test]
+fn one_socket_cannot_keep_a_turn_to_itself() {
+    struct Drops(u32);
+    impl Source for Drops {
+        fn pull(&mut self, _max: usize, out: &mut Vec<u8>) -> Pull {
+            out.push(1);
+            self.0 -= 1;
+            if self.0 == 0 { Pull::End } else { Pull::More }
+        }
+    }
+    // A byte a write.
+    let script = Script::new().opened(|io| io.send_source(Box::new(Drops(100_000))));
+    let mut bench = Bench::new(Config::default(), takes_all, script);
+    bench.turn();
+    bench.turn();
+    let out = bench.sums().plain_out;
+    assert!((1..5_000).contains(&out), "{out} writes in a turn");
+
+    // Exchanges without a byte, one after the other.
+    let script = Script::new().opened(|io| io.mark(Mark { id: 0, edge: Edge::End })).passed(|io, passed| {
+        if passed.id < 1_000_000 {
+            io.mark(Mark { id: passed.id + 1, edge: Edge::End });
+        }
+    });
+    let mut bench = Bench::new(Config::default(), takes_all, script);
+    bench.turn();
+    let heard = bench.heard().len();
+    assert!((2..5_000).contains(&heard), "{heard} marks in a turn");
+}
+
+#[test]
+fn caps_of_zero_let_something_through() {
+    let config =
+        Config { visit_cap: 0, read_cap: 0, events_per_turn: 0, read_buffer: 0, ..Config::default() };
+    let script = Script::new().received(|io, bytes| io.send(bytes.to_vec()));
+    let mut bench = Bench::new(config, takes_all, script);
+    bench.peer.write_all(b"hello").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while bench.sums().plain_out < 5 {
+        assert!(Instant::now() < deadline);
+    }
 }
