@@ -199,10 +199,17 @@ impl Gate {
             if let Some(timer) = out.send_timer.take() {
                 env.wheel.cancel(timer);
             }
-            if let Some(since) = out.blocked_since.filter(|_| self.send_timeout > 0) {
-                let due = since.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
-                out.send_timer = Some(env.wheel.insert(due.max(env.now.plus_nanos(1)), Due::Send(env.key)));
+            if let Some(since) = out.blocked_since {
+                out.start_send_timer(self.send_timeout, since, env);
             }
+        }
+    }
+
+    /// Counts the time that the kernel takes nothing from now on.
+    pub(crate) fn restart_send_timer(&mut self, env: &mut Env<'_>) {
+        if let Some(out) = &mut self.out {
+            out.blocked_since = Some(env.now);
+            out.start_send_timer(self.send_timeout, env.now, env);
         }
     }
 
@@ -563,10 +570,7 @@ impl Gate {
         let Some(out) = &mut self.out else { return };
         if (out.outbox.has_work() || self.wire.wants_write()) && out.blocked_since.is_none() {
             out.blocked_since = Some(env.now);
-            if self.send_timeout > 0 && out.send_timer.is_none() {
-                let due = env.now.plus_nanos(u64::from(self.send_timeout) * SEND_TIMEOUT_UNIT_NS);
-                out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
-            }
+            out.start_send_timer(self.send_timeout, env.now, env);
             self.rest(env);
         }
     }
@@ -617,6 +621,14 @@ impl Gate {
 }
 
 impl Outgoing {
+    /// Has the send timeout run from `since`, unless it runs already.
+    fn start_send_timer(&mut self, timeout: u16, since: Moment, env: &mut Env<'_>) {
+        if timeout > 0 && self.send_timer.is_none() {
+            let due = since.plus_nanos(u64::from(timeout) * SEND_TIMEOUT_UNIT_NS);
+            self.send_timer = Some(env.wheel.insert(due.max(env.now.plus_nanos(1)), Due::Send(env.key)));
+        }
+    }
+
     fn disarm(&mut self, wheel: &mut Wheel<Due>) {
         for timer in [self.pause_timer.take(), self.send_timer.take()].into_iter().flatten() {
             wheel.cancel(timer);

@@ -262,3 +262,34 @@ fn a_change_of_rate_beside_a_submission_is_heard() {
     rig.record();
     rig.stop();
 }
+
+#[test]
+fn what_the_kernel_paces_does_not_count_against_the_peer() {
+    let limit = Limit::by_kernel("each", Some(MB));
+    let mut rig = Rig::start(move || {
+        let limit = limit.clone();
+        Script::new().opened(move |io| {
+            io.set_limit(Direction::Egress, Some(&limit));
+            io.set_send_timeout(Some(Duration::from_millis(300)));
+            io.send(vec![1; 10_000_000]);
+            io.start_timer(Duration::from_secs(2), 0);
+        })
+    });
+    let mut peer = rig.dial();
+    let reader = std::thread::spawn(move || {
+        let mut read = 0;
+        while let Ok(n @ 1..) = peer.read(&mut [0; 65_536]) {
+            read += n;
+        }
+        read
+    });
+    rig.next(|told| match told {
+        support::Told::Closed(record) => panic!("{record:?}"),
+        support::Told::Timer(0) => Some(()),
+        _ => None,
+    });
+    rig.handle.shutdown(Duration::ZERO);
+    assert_eq!(rig.record().end, End::local(Reason::Shutdown));
+    reader.join().unwrap();
+    rig.join();
+}

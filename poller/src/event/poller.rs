@@ -394,7 +394,11 @@ impl Poller {
                     && let Some((socket, mut env)) = self.gate_parts(key.index as usize)
                     && socket.gate.send_timer_due(&mut env)
                 {
-                    self.doom(key.index as usize, End::local(Reason::Timeout));
+                    match socket.acked_since_asked() {
+                        // The kernel paces it, so the kernel's buffer was full for no fault of the peer's.
+                        true => socket.gate.restart_send_timer(&mut env),
+                        false => self.doom(key.index as usize, End::local(Reason::Timeout)),
+                    }
                 }
             }
             Due::Deadline(key) => self.deadline_due(key),
