@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use support::{Script, Told};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{
-    Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Plain, Poller, Pull, Reason, Role,
-    SocketHandle, Source, Sums, Transport, Wire,
+    Acceptor, Admission, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer, Plain,
+    Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire,
 };
 
 type Kernel = Box<dyn FnMut(u64) -> io::Result<Wrote>>;
@@ -248,4 +248,67 @@ fn caps_of_zero_let_something_through() {
     while bench.sums().plain_out < 5 {
         assert!(Instant::now() < deadline);
     }
+}
+
+#[test]
+fn nobody_comes_in_during_a_shutdown() {
+    let mut bench = Bench::new(Config::default(), never_takes, Script::new().opened(|io| io.send("never")));
+    bench.turn();
+    bench.poller.handle().shutdown(Duration::ZERO);
+    let (tell, told) = channel();
+    let (late, _peer) = UnixStream::pair().unwrap();
+    late.set_nonblocking(true).unwrap();
+    bench
+        .poller
+        .handle()
+        .submit(move |poller| {
+            let late = mio::net::UnixStream::from_std(late);
+            assert!(poller.adopt(late, Role::Server, Script::new().session(&tell)).is_none());
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            struct Nobody;
+            impl Acceptor for Nobody {
+                fn accept(&mut self, _peer: &Peer) -> Admission {
+                    unreachable!("nobody calls")
+                }
+                fn refused(&mut self, _record: ConnectionRecord) {}
+            }
+            assert!(poller.listen(listener, Box::new(Nobody)).is_err());
+        })
+        .unwrap();
+    bench.record();
+    assert!(bench.poller.is_done());
+    match told.try_iter().collect::<Vec<_>>().as_slice() {
+        [Told::Closed(record)] => assert_eq!(record.end, End::local(Reason::Shutdown)),
+        others => panic!("{} told", others.len()),
+    }
+}
+
+#[test]
+fn adopted_sockets_count_as_others_do() {
+    let config = Config { max_sockets: 1, ..Config::default() };
+    let mut bench = Bench::new(config, takes_all, Script::new());
+    let (tell, told) = channel();
+    let (late, _peer) = UnixStream::pair().unwrap();
+    let late = mio::net::UnixStream::from_std(late);
+    assert!(bench.poller.adopt(late, Role::Server, Script::new().session(&tell)).is_none());
+    assert!(
+        matches!(&told.recv().unwrap(), Told::Closed(record) if record.end == End::local(Reason::Denied))
+    );
+}
+
+#[test]
+fn a_dropped_poller_counts_the_time_until_then() {
+    let mut bench = Bench::new(Config::default(), takes_all, Script::new());
+    bench.turn();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(5) {
+        std::hint::spin_loop();
+    }
+    let Bench { poller, told, .. } = bench;
+    drop(poller);
+    let record = told.try_iter().find_map(|told| match told {
+        Told::Closed(record) => Some(record),
+        _ => None,
+    });
+    assert!(record.unwrap().duration >= Duration::from_millis(5));
 }

@@ -497,6 +497,8 @@ impl Drop for Poller {
     /// Every session gets its record, whatever ends the poller.
     fn drop(&mut self) {
         self.shared.close();
+        self.in_turn = false;
+        self.now();
         for index in self.indices() {
             self.doom(index, End::local(Reason::Shutdown));
         }
