@@ -405,7 +405,7 @@ impl Gate {
                         // Not a file the kernel can send from (procfs and the like).
                         return self.read_file(&file, offset, len, env);
                     }
-                    Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                    Err(error) if is_of_the_file(&error) => {
                         return Step::Failed(End::local(Reason::SourceFailed));
                     }
                     Err(error) => Err(error),
@@ -414,7 +414,7 @@ impl Gate {
                         // than it was. Only the first is told by an edge, and by the next call.
                         let ended = |end| file.metadata().is_ok_and(|file| file.len() <= end);
                         let nothing = wrote == Wrote::default();
-                        if nothing || wrote.plain < len && ended(offset + wrote.plain) {
+                        if nothing || wrote.plain < len && ended(offset.saturating_add(wrote.plain)) {
                             self.account(wrote, env, room);
                             return Step::Failed(End::local(Reason::SourceFailed));
                         }
@@ -543,6 +543,9 @@ impl Gate {
         match file.read_at(&mut bytes, offset) {
             Ok(n) if n > 0 => {
                 bytes.truncate(n);
+                if matches!(out.outbox.front(), Front::File(range) if range.len <= n as u64) {
+                    out.warm_until = 0;
+                }
                 out.outbox.replace_file_bytes(bytes);
                 Step::Went
             }
@@ -664,16 +667,22 @@ fn outgoing<'a>(
 /// Whether what may go of `range` is in memory, looking ahead so that the question is asked once for many writes.
 fn warm(range: &crate::outbox::FileRange, allowance: u64, warm_until: &mut u64) -> bool {
     let due = range.len.min(allowance);
-    if range.offset + due <= *warm_until {
+    if range.offset.saturating_add(due) <= *warm_until {
         return true;
     }
     let window = range.len.min(allowance.max(WARM_WINDOW_BYTES));
     // Where the question cannot be answered, sending will show.
     let warm = sys::file_is_warm(&*range.file, range.offset, window).unwrap_or(true);
     if warm {
-        *warm_until = range.offset + window;
+        *warm_until = range.offset.saturating_add(window);
     }
     warm
+}
+
+/// Whether an error of `sendfile` came from the file and not from the socket.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let of_files = [libc::EIO, libc::EFBIG, libc::EOVERFLOW, libc::ESTALE, libc::ENODATA];
+    error.raw_os_error().is_some_and(|code| of_files.contains(&code))
 }
 
 /// How a socket ended that gave this error.

@@ -4,14 +4,14 @@ mod support;
 
 use std::io::{self, IoSlice, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use support::{Script, Told};
+use support::{Script, TempFile, Told};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{
     Acceptor, Admission, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer, Plain,
-    Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire,
+    Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire, sys,
 };
 
 type Kernel = Box<dyn FnMut(u64) -> io::Result<Wrote>>;
@@ -50,7 +50,6 @@ struct Bench {
     socket: SocketHandle,
     peer: UnixStream,
     told: Receiver<Told>,
-    tell: Sender<Told>,
 }
 
 impl Bench {
@@ -62,7 +61,7 @@ impl Bench {
         let wire = Wire::Boxed(Box::new(Obedient { plain, kernel: Box::new(kernel) }));
         let mut poller = Poller::new(config).unwrap();
         let socket = poller.adopt(wire, Role::Server, script.session(&tell)).unwrap();
-        Bench { poller, socket, peer, told, tell }
+        Bench { poller, socket, peer, told }
     }
 
     fn turn(&mut self) {
@@ -311,4 +310,57 @@ fn a_dropped_poller_counts_the_time_until_then() {
         _ => None,
     });
     assert!(record.unwrap().duration >= Duration::from_millis(5));
+}
+
+#[test]
+fn one_warm_file_says_nothing_of_the_next() {
+    // The transport takes no files, so they are read; that must not wait for the disk.
+    let starved = |warm_first: bool| {
+        let files = [TempFile::new(&[1; 100_000]), TempFile::new(&[2; 100_000])];
+        let cold = files[1].file.clone();
+        cold.sync_all().unwrap();
+        sys::chill_file(&*cold, 0, 100_000).unwrap();
+        let warm = files[0].file.clone();
+        let script = Script::new().opened(move |io| {
+            if warm_first {
+                io.send_file(warm.clone(), 0, 100_000);
+            }
+            io.send_file(cold.clone(), 0, 100_000);
+        });
+        let mut bench = Bench::new(Config::default(), takes_all, script);
+        let deadline = Instant::now() + support::PATIENCE;
+        while bench.ask(|io| io.queued()) > 0 {
+            assert!(Instant::now() < deadline);
+        }
+        bench.sums().pauses.starved_ns > 0
+    };
+    if starved(false) {
+        assert!(starved(true));
+    } else {
+        println!("this file system does not tell what is cold");
+    }
+}
+
+#[test]
+fn a_range_beyond_all_files_ends_its_socket_only() {
+    for (offset, len) in [(u64::MAX, 10), (u64::MAX - 5, u64::MAX), (i64::MAX as u64, 10), (1 << 60, 1)] {
+        let file = TempFile::new(b"short");
+        let ours = file.file.clone();
+        let mut bench = Bench::new(
+            Config::default(),
+            takes_all,
+            Script::new().opened(move |io| io.send_file(ours.clone(), offset, len)),
+        );
+        assert_eq!(bench.record().end, End::local(Reason::SourceFailed), "{offset}+{len}");
+        // And by sendfile.
+        let (tell, told) = channel();
+        let (ours, _peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let file = file.file.clone();
+        let script = Script::new().opened(move |io| io.send_file(file.clone(), offset, len));
+        let plain = mio::net::UnixStream::from_std(ours);
+        bench.poller.adopt(plain, Role::Server, script.session(&tell)).unwrap();
+        bench.told = told;
+        assert_eq!(bench.record().end, End::local(Reason::SourceFailed), "{offset}+{len}");
+    }
 }
