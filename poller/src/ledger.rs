@@ -166,6 +166,15 @@ impl Ledger {
         self.set(STARVED, starved, now);
     }
 
+    /// Nothing keeps the gate from writing now.
+    pub fn goes_on(&mut self, now: Moment) {
+        if self.running & STOPS != 0 {
+            for cause in [THROTTLED, BLOCKED, HELD, STARVED] {
+                self.set(cause, false, now);
+            }
+        }
+    }
+
     /// An ingress budget keeps us from reading, or no longer.
     pub fn set_ingress_paused(&mut self, paused: bool, now: Moment) {
         self.set(INGRESS, paused, now);
@@ -277,6 +286,8 @@ const HELD: usize = 2;
 const STARVED: usize = 3;
 const INGRESS: usize = 4;
 const CAUSES: usize = 5;
+/// The bits of what keeps the gate from writing.
+const STOPS: u8 = 1 << THROTTLED | 1 << BLOCKED | 1 << HELD | 1 << STARVED;
 
 /// Nanoseconds in all. While it runs, the sum less the moment it began, so that adding a moment gives the sum
 /// then; whether it runs is told by the ledger's bit.

@@ -137,8 +137,10 @@ impl Transport for Plain {
         wire_allowance: u64,
     ) -> io::Result<Option<Wrote>> {
         let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
+        // Short does not mean full here: a signal may cut the call at any page, and no edge follows. Only the next call
+        // can tell.
         let n = sys::send_file(&*self, file, offset, ask)?;
-        Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: n < ask }))
+        Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }
 
     fn shutdown(&mut self) -> io::Result<bool> {

@@ -75,6 +75,30 @@ fn what_a_closed_socket_gives_back_is_used_at_once() {
     assert_ne!(pacer.deadline(), Some(Moment::FIRST));
 }
 
+#[test]
+fn who_left_a_queue_that_stands_still_costs_nothing() {
+    let mut pacer = Pacer::new(None, Signal::new(|| ()));
+    let total = budget("total", Some(0), None, 1);
+    let now = Moment::from_nanos(SECOND);
+    let stays = pacer.join(0);
+    pacer.spend_through(stays, &total, 1);
+    assert_eq!(pacer.allow(stays, 1_000, now), Allowance::Turn);
+    for _ in 0..10_000 {
+        let flow = pacer.join(1);
+        pacer.spend_through(flow, &total, 1);
+        assert_eq!(pacer.allow(flow, 1_000, now), Allowance::Turn);
+        pacer.begin_turn();
+        pacer.settle(now);
+        assert_eq!(pacer.next_turn(now), None);
+        pacer.part(flow, now);
+    }
+    assert!(pacer.waiting_entries() <= 64, "{}", pacer.waiting_entries());
+    total.set_rate_at(None, now);
+    assert!(pacer.begin_turn());
+    pacer.settle(now);
+    assert_eq!(pacer.next_turn(now), Some(0));
+}
+
 /// One poller's socket comes, goes, holds, changes its limits and budgets; rates vanish and return.
 struct Churn {
     world: World,

@@ -170,9 +170,16 @@ impl Pacer {
         self.rest(id, now);
         let flow = self.flows.remove(id.0 as usize);
         for place in flow.places {
-            self.ports[place.port as usize].places -= 1;
-            if self.ports[place.port as usize].places == 0 {
+            let port = &mut self.ports[place.port as usize];
+            port.places -= 1;
+            if port.places == 0 {
                 self.close_port(place.port);
+            } else if port.has_too_many_entries() {
+                // Its turn may be far off, at a rate of zero for one; meanwhile others come and go.
+                let flows = &self.flows;
+                port.drop_entries(|(flow, generation)| {
+                    flows.get(flow as usize).is_some_and(|flow| flow.generation == generation)
+                });
             }
         }
     }
@@ -340,6 +347,11 @@ impl Pacer {
     /// The pacing interval in force, in nanoseconds.
     pub fn interval_nanos(&self) -> u64 {
         self.interval_ns
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_entries(&self) -> usize {
+        self.ports.iter().map(|(_, port)| port.waiters(self.interval_ns).count()).sum()
     }
 
     /// How many flows are paced now.
@@ -617,6 +629,10 @@ impl Seat {
     fn forget(&mut self, node: u32, port: u32) {
         if let Some(ports) = self.by_node.get_mut(node as usize) {
             ports.retain(|other| *other != port);
+            if ports.is_empty() {
+                // Of the nodes there ever were, few have a port now.
+                *ports = Vec::new();
+            }
         }
         self.locked_out.retain(|other| *other != port);
     }

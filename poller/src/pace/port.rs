@@ -80,6 +80,18 @@ impl Port {
         self.waiting_weight > 0
     }
 
+    /// Whether most entries are of flows that are gone.
+    pub(super) fn has_too_many_entries(&self) -> bool {
+        self.fresh.len() + self.seasoned.len() > 2 * self.places as usize + 32
+    }
+
+    pub(super) fn drop_entries(&mut self, keep: impl Fn(Waiter) -> bool) {
+        for queue in [&mut self.fresh, &mut self.seasoned] {
+            queue.retain(|entry| keep(*entry));
+            queue.shrink_to(2 * queue.len() + 32);
+        }
+    }
+
     /// The queue whose turn it is: that of the fresh flows, unless those are an interval's bytes ahead of their part.
     pub(super) fn queue(&mut self, interval_ns: u64) -> &mut VecDeque<Waiter> {
         let [first, second] = match self.fresh_first(interval_ns) {
