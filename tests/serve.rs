@@ -487,6 +487,31 @@ fn a_slow_second_head_has_its_own_time() {
 }
 
 #[test]
+fn a_request_that_comes_in_pieces_behind_a_long_reply_has_its_time() {
+    const TIMEOUT: Duration = Duration::from_millis(700);
+    for (first, rest, status) in [
+        ("GET /a HT", "TP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234", "56789", 200),
+        ("GET /a HT", "", 408),
+    ] {
+        let site = Site::with(Settings { header_timeout: TIMEOUT, ..Settings::default() }, 1, 100);
+        site.folder.file("big", vec![1; 30_000_000]);
+        site.folder.file("a", "a");
+        let mut client = site.connect();
+        client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+        let length: usize = client.head().field("content-length").parse().unwrap();
+        // Nothing more is read until there is room for another reply: the client could not send the rest.
+        client.send(first);
+        std::thread::sleep(TIMEOUT + Duration::from_millis(100));
+        let resumed = Instant::now();
+        client.discard(length);
+        client.send(rest);
+        assert_eq!(client.response().status, status, "{first}");
+        assert!(status == 200 || resumed.elapsed() >= TIMEOUT);
+    }
+}
+
+#[test]
 fn a_request_sent_while_a_reply_is_under_way_starts_when_it_is_sent() {
     let site = Site::new();
     site.folder.file("big", vec![1; 30_000_000]);
