@@ -19,9 +19,9 @@ use tidegate_poller::file::Root;
 
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::handler::{Answer, Handler};
+use crate::http::in_use::FileId;
 use crate::http::listing::{self, Entry};
 use crate::http::mime::MediaType;
-use crate::http::open_files::FileId;
 use crate::http::range::{self, Asked};
 use crate::http::reply::{Body, Reply};
 use crate::http::request::{Method, Request};
@@ -232,7 +232,7 @@ fn page_reply(page: String) -> Reply {
         .fields
         .add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
     reply.fields.add("Cache-Control", format_args!("no-cache"));
-    reply.body = Body::Bytes(page.into_bytes());
+    reply.body = Body::page(page.into_bytes());
     reply
 }
 
