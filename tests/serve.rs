@@ -308,6 +308,12 @@ fn what_is_no_file_is_not_found_and_blocks_nobody() {
     assert_eq!(client.get("/.well-known/x").text(), "known");
     // Root may read anything.
     assert!(matches!(client.get("/locked").status, 403 | 200));
+    // May be entered, not listed: the folder is there all the same.
+    site.folder.file("dark/index.html", "light");
+    fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o311)).unwrap();
+    assert_eq!(client.get("/dark").status, 301);
+    assert_eq!(client.get("/dark/").text(), "light");
+    fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(client.get(&format!("/{}", "n".repeat(300))).status, 404);
 }
 
