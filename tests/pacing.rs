@@ -223,6 +223,29 @@ fn memory_is_flat_while_hundreds_of_downloads_are_paused() {
 }
 
 #[test]
+fn memory_is_flat_while_many_take_a_page_slowly() {
+    let serve = Serve::start(&["--rate", "1000", "--pollers", "1"]);
+    for n in 0..2_000 {
+        serve.file(&format!("{n:060}"), 1);
+    }
+    let mut wire = Wire::connect(serve.address());
+    wire.ask("/", "");
+    let page = wire.head().0.length.unwrap();
+    assert!(page > 300_000);
+    let before = Memory::read(&[serve.pid()]).unwrap().anonymous;
+    let mut wires: Vec<Wire> = (0..60).map(|_| Wire::connect(serve.address())).collect();
+    for wire in &mut wires {
+        wire.ask("/", "");
+    }
+    for wire in &mut wires {
+        wire.head();
+    }
+    let paused = Memory::read(&[serve.pid()]).unwrap().anonymous;
+    // Some are being made at any time, and what was used for it the allocator keeps.
+    assert!(paused <= before + 20 * page, "grew from {before} to {paused} with a page of {page}");
+}
+
+#[test]
 fn a_paused_download_costs_next_to_nothing() {
     let serve = Serve::start(&["--rate", "1000"]);
     serve.file("big", 1_000_000);

@@ -266,6 +266,26 @@ fn the_server_stops_while_a_download_is_paused() {
 }
 
 #[test]
+fn callers_at_the_door_are_served_before_the_server_stops() {
+    let serve = Serve::start(&["--shutdown-timeout", "10s"]);
+    serve.file("file", 1_000);
+    // What comes while it stands still waits in the kernel, and the signal with it.
+    serve.tell(Tell::Freeze);
+    let mut wires: Vec<Wire> = (0..100).map(|_| Wire::connect(serve.address())).collect();
+    for wire in &mut wires {
+        wire.ask("/file", "");
+    }
+    serve.tell(Tell::Terminate);
+    serve.tell(Tell::Thaw);
+    for mut wire in wires {
+        assert_eq!(wire.reply().head.status, 200);
+        assert!(wire.await_close());
+    }
+    let log = serve.await_end().log();
+    assert_eq!((log.connections.len(), log.exchanges.len()), (100, 100));
+}
+
+#[test]
 fn what_is_in_flight_is_finished_before_the_server_stops() {
     let serve = Serve::start(&["--rate", "100kB", "--shutdown-timeout", "30s"]);
     serve.file("file", 100_000);

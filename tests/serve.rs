@@ -308,6 +308,12 @@ fn what_is_no_file_is_not_found_and_blocks_nobody() {
     assert_eq!(client.get("/.well-known/x").text(), "known");
     // Root may read anything.
     assert!(matches!(client.get("/locked").status, 403 | 200));
+    // May be entered, not listed: the folder is there all the same.
+    site.folder.file("dark/index.html", "light");
+    fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o311)).unwrap();
+    assert_eq!(client.get("/dark").status, 301);
+    assert_eq!(client.get("/dark/").text(), "light");
+    fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(client.get(&format!("/{}", "n".repeat(300))).status, 404);
 }
 
@@ -484,6 +490,31 @@ fn a_slow_second_head_has_its_own_time() {
     assert!(started.elapsed() >= Duration::from_millis(145), "{:?}", started.elapsed());
     let record = site.records.exchanges(2).remove(1);
     assert!(record.total < Duration::from_millis(1_000) && record.total >= Duration::from_millis(145));
+}
+
+#[test]
+fn a_request_that_comes_in_pieces_behind_a_long_reply_has_its_time() {
+    const TIMEOUT: Duration = Duration::from_millis(700);
+    for (first, rest, status) in [
+        ("GET /a HT", "TP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234", "56789", 200),
+        ("GET /a HT", "", 408),
+    ] {
+        let site = Site::with(Settings { header_timeout: TIMEOUT, ..Settings::default() }, 1, 100);
+        site.folder.file("big", vec![1; 30_000_000]);
+        site.folder.file("a", "a");
+        let mut client = site.connect();
+        client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+        let length: usize = client.head().field("content-length").parse().unwrap();
+        // Nothing more is read until there is room for another reply: the client could not send the rest.
+        client.send(first);
+        std::thread::sleep(TIMEOUT + Duration::from_millis(100));
+        let resumed = Instant::now();
+        client.discard(length);
+        client.send(rest);
+        assert_eq!(client.response().status, status, "{first}");
+        assert!(status == 200 || resumed.elapsed() >= TIMEOUT);
+    }
 }
 
 #[test]

@@ -6,10 +6,9 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sys;
 
@@ -18,14 +17,21 @@ use crate::sys;
 pub struct Root {
     directory: File,
     /// The kernel has no `openat2` (before 5.6, or a sandbox forbids it): the path is walked by hand.
-    walks: AtomicBool,
+    walks: bool,
 }
 
 impl Root {
     /// Opens the directory at `path`.
     pub fn open(path: &Path) -> io::Result<Root> {
         let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
-        Ok(Root { directory, walks: AtomicBool::new(false) })
+        // A sandbox that does not know the call says EPERM. Asked once and of the root: of a file below it, a file
+        // system may mean it.
+        let walks = sys::open_beneath(&directory, Path::new("."), false)
+            .is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)));
+        if walks {
+            log::info!("this kernel or sandbox has no openat2: symbolic links are not followed");
+        }
+        Ok(Root { directory, walks })
     }
 
     /// Opens what is at `path` below the directory for reading; the empty path is the directory itself. It may be
@@ -35,17 +41,11 @@ impl Root {
     /// the path: the caller then opens again, off the poller, without it.
     pub fn file(&self, path: &Path, cached_only: bool) -> io::Result<File> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        if !self.walks.load(Ordering::Relaxed) {
-            match sys::open_beneath(self.directory.as_fd(), path, cached_only) {
-                // A sandbox that does not know the call says EPERM.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    self.walks.store(true, Ordering::Relaxed);
-                    log::info!("this kernel or sandbox has no openat2: symbolic links are not followed");
-                }
-                opened => return opened,
-            }
+        match (self.walks, cached_only) {
+            (false, _) => sys::open_beneath(&self.directory, path, cached_only),
+            (true, true) => Err(io::ErrorKind::WouldBlock.into()),
+            (true, false) => self.walk(path),
         }
-        if cached_only { Err(io::ErrorKind::WouldBlock.into()) } else { self.walk(path) }
     }
 
     /// Without the kernel's help: one name at a time, from one directory's descriptor to the next, and no symbolic
@@ -109,9 +109,7 @@ mod tests {
         }
 
         fn root(&self, walks: bool) -> Root {
-            let root = Root::open(&self.0.join("in")).unwrap();
-            root.walks.store(walks, Ordering::Relaxed);
-            root
+            Root { walks, ..Root::open(&self.0.join("in")).unwrap() }
         }
     }
 

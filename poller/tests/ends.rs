@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Rig, Script, Told, pattern, read_exact, read_to_end};
+use support::{Door, Rig, Script, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::{Config, End, Peer, Poller, Reason, Role, Session, SocketOptions, sys};
 
 /// More than the kernel's buffers on both sides can hold.
@@ -208,6 +208,29 @@ fn shutdown_cuts_what_is_blocked_or_held() {
         assert_eq!(record.wire_out + record.dropped_out, MORE_THAN_FITS as u64);
     }
     rig.join();
+}
+
+#[test]
+fn callers_at_the_door_have_a_record_when_the_poller_stops() {
+    const CALLERS: usize = 100;
+    let (tell, told) = std::sync::mpsc::channel();
+    let listener = sys::listen_tcp(([127, 0, 0, 1], 0).into(), 1_024, false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut poller = Poller::new(Config::default()).unwrap();
+    let door = Door { script: || Script::new().opened(|io| io.send("hello")), refuse: None, tell };
+    poller.listen(listener, Box::new(door)).unwrap();
+    // The kernel lets them in; nobody has accepted them when the poller is told to stop.
+    let mut peers: Vec<_> = (0..CALLERS).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    poller.handle().shutdown(Duration::from_secs(10));
+    let reading = std::thread::spawn(move || {
+        for peer in &mut peers {
+            assert_eq!(read_to_end(peer), b"hello");
+        }
+    });
+    poller.run().unwrap();
+    reading.join().unwrap();
+    let records = told.try_iter().filter(|told| matches!(told, Told::Closed(record) if record.wire_out == 5));
+    assert_eq!(records.count(), CALLERS);
 }
 
 #[test]

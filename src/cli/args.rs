@@ -42,7 +42,7 @@ Examples:
       tidegate serve --client-rate 20Mbit --total-rate 50Mbit
 
   See what became of every exchange and connection (in another terminal: tail -F access.log | jq .):
-      tidegate serve --access-log access.log
+      tidegate serve ~/Videos --access-log access.log
 
 Rates and sizes:
   500000           bytes
@@ -79,24 +79,24 @@ pub(super) struct ServeArgs {
     pub(super) pollers: Option<u16>,
 
     /// The most bytes per second of each connection.
-    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    #[arg(long, value_name = "RATE", value_parser = units::rate, allow_hyphen_values = true)]
     pub(super) rate: Option<u64>,
 
     /// How many bytes of each reply go at full speed before --rate holds. What is above --rate counts them.
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::size)]
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::size, allow_hyphen_values = true)]
     pub(super) rate_after: u64,
 
     /// The most bytes per second of all connections of one client address together (IPv6: of one /64 network).
-    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    #[arg(long, value_name = "RATE", value_parser = units::rate, allow_hyphen_values = true)]
     pub(super) client_rate: Option<u64>,
 
     /// The most bytes per second of everything together.
-    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    #[arg(long, value_name = "RATE", value_parser = units::rate, allow_hyphen_values = true)]
     pub(super) total_rate: Option<u64>,
 
     /// How far apart the writes of a limited connection are: short is smooth, long is cheap [default: adapts to how
     /// many there are, 16ms to 200ms]
-    #[arg(long, value_name = "T", value_parser = units::pace_interval)]
+    #[arg(long, value_name = "T", value_parser = units::pace_interval, allow_hyphen_values = true)]
     pub(super) pace_interval: Option<Duration>,
 
     /// Write a line for each exchange and each connection to this file, or to stdout with "-".
@@ -113,19 +113,19 @@ pub(super) struct ServeArgs {
     pub(super) max_connections: Option<u32>,
 
     /// How long a request may take to arrive, from its first byte.
-    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::duration)]
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) header_timeout: Duration,
 
     /// How long a connection may wait for its next request.
-    #[arg(long, value_name = "T", default_value = "75s", value_parser = units::duration)]
+    #[arg(long, value_name = "T", default_value = "75s", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) idle_timeout: Duration,
 
     /// How long a client may take nothing of what could go. Waiting for a rate does not count.
-    #[arg(long, value_name = "T", default_value = "1m", value_parser = units::send_timeout)]
+    #[arg(long, value_name = "T", default_value = "1m", value_parser = units::send_timeout, allow_hyphen_values = true)]
     pub(super) send_timeout: Duration,
 
     /// How long a stop waits for what is in flight.
-    #[arg(long, value_name = "T", default_value = "30s", value_parser = units::duration_or_zero)]
+    #[arg(long, value_name = "T", default_value = "30s", value_parser = units::duration_or_zero, allow_hyphen_values = true)]
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -134,6 +134,22 @@ pub(super) struct ServeArgs {
 pub(super) enum LogFormat {
     Combined,
     Json,
+}
+
+impl ServeArgs {
+    /// Flags that do nothing without another one, and what each wants: a typing mistake, or a wrong idea of the other.
+    pub(super) fn idle_flags(&self) -> Vec<&'static str> {
+        let limited = self.rate.or(self.client_rate).or(self.total_rate).is_some();
+        let checks = [
+            (self.rate_after > 0 && self.rate.is_none(), "--rate-after does nothing without --rate"),
+            (self.pace_interval.is_some() && !limited, "--pace-interval does nothing without a rate"),
+            (
+                self.log_format == LogFormat::Combined && self.access_log.is_none(),
+                "--log-format does nothing without --access-log",
+            ),
+        ];
+        checks.into_iter().filter_map(|(idle, message)| idle.then_some(message)).collect()
+    }
 }
 
 /// An address to listen on: `IP:PORT`, `NAME:PORT`, or a port of this machine alone.
@@ -204,6 +220,9 @@ mod tests {
             (&["--rate", "10Mb"][..], "bits or bytes"),
             (&["--rate", "0"], "leave the flag out"),
             (&["--rate", "fast"], "good ones: 500k"),
+            (&["--rate", "-5"], "good ones: 500k"),
+            (&["--rate-after", "-1k"], "good ones: 64k"),
+            (&["--idle-timeout", "-5s"], "good ones: 40ms"),
             (&["--rate-after", "1MB/s"], "not a rate"),
             (&["--idle-timeout", "5"], "good ones: 40ms"),
             (&["--pace-interval", "1h"], "from 1ms to 10s"),
@@ -213,6 +232,20 @@ mod tests {
         ] {
             let message = serve(args).unwrap_err();
             assert!(message.contains(hint), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn flags_that_do_nothing_are_said() {
+        for (args, count) in [
+            (&["--rate-after", "1k"][..], 1),
+            (&["--rate-after", "1k", "--total-rate", "1m"], 1),
+            (&["--rate-after", "1k", "--rate", "1m"], 0),
+            (&["--pace-interval", "40ms", "--client-rate", "1m"], 0),
+            (&["--pace-interval", "40ms", "--log-format", "combined"], 2),
+            (&["--log-format", "combined", "--access-log", "-"], 0),
+        ] {
+            assert_eq!(serve(args).unwrap().idle_flags().len(), count, "{args:?}");
         }
     }
 

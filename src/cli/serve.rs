@@ -22,6 +22,7 @@ const CONNECTIONS_DEFAULT_MAX: u64 = 50_000;
 
 /// Serves until it is told to stop.
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    args.idle_flags().into_iter().for_each(|message| log::warn!("{message}"));
     let max_connections = max_connections(args.max_connections)?;
     let root = Root::open(&args.root).map_err(|error| Failure::root(&args.root, &error))?;
     let pollers = args
@@ -30,6 +31,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let listeners = Listeners::bind(args.listen, pollers).map_err(|error| Failure::listen(&error))?;
     let caught = Caught::new().map_err(|error| Failure::other("cannot catch signals", error))?;
     let log = args.access_log.as_deref().map(|path| open_log(path, args.log_format)).transpose()?;
+    if let Some(path) = args.access_log.as_deref().filter(|path| is_served(path, &args.root)) {
+        log::warn!("{} lies in the folder that is served: whoever may ask may read the log", path.display());
+    }
 
     let pacing =
         PacingBuilder { connection: args.rate, client: args.client_rate, total: args.total_rate }.build();
@@ -80,6 +84,15 @@ fn open_log(path: &Path, format: LogFormat) -> Result<AccessLog, Failure> {
     AccessLog::open(destination, format).map_err(|error| Failure::access_log(path, &error))
 }
 
+/// Whether a file lies below the root, under names that are served.
+fn is_served(path: &Path, root: &Path) -> bool {
+    let (Ok(path), Ok(root)) = (path.canonicalize(), root.canonicalize()) else { return false };
+    path.strip_prefix(root).is_ok_and(|below| {
+        path.is_file()
+            && !below.components().any(|name| name.as_os_str().as_encoded_bytes().starts_with(b"."))
+    })
+}
+
 /// Each connection takes a descriptor, and each file that is being sent one more, however many clients it goes to.
 fn max_connections(asked: Option<u32>) -> Result<usize, Failure> {
     let limit = sys::raise_descriptor_limit()
@@ -99,4 +112,31 @@ fn max_connections(asked: Option<u32>) -> Result<usize, Failure> {
         }
     };
     Ok(usize::try_from(chosen).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_strangers_could_read_is_noticed() {
+        let folder = std::env::temp_dir().join(format!("tidegate-served-{}", std::process::id()));
+        let root = folder.join("root");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::create_dir_all(root.join(".logs")).unwrap();
+        for name in ["root/log", "root/sub/log", "root/.log", "root/.logs/log", "log"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        for (name, served) in [
+            ("root/log", true),
+            ("root/sub/../log", true),
+            ("root/.log", false),
+            ("root/.logs/log", false),
+            ("log", false),
+        ] {
+            assert_eq!(is_served(&folder.join(name), &root.join("sub/..")), served, "{name}");
+        }
+        assert!(!is_served(Path::new("-"), Path::new(".")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -19,9 +19,9 @@ use tidegate_poller::file::Root;
 
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::handler::{Answer, Handler};
+use crate::http::in_use::FileId;
 use crate::http::listing::{self, Entry};
 use crate::http::mime::MediaType;
-use crate::http::open_files::FileId;
 use crate::http::range::{self, Asked};
 use crate::http::reply::{Body, Reply};
 use crate::http::request::{Method, Request};
@@ -108,7 +108,17 @@ enum Found {
 
 fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
     if !target.names_directory() {
-        let file = root.file(as_path(target.path()), cached_only)?;
+        let file = match root.file(as_path(target.path()), cached_only) {
+            // A folder whose names may not be listed may still be entered, and have an index.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+                return match root.file(as_path(&index_of(target.path())), cached_only) {
+                    Ok(_) => Ok(Found::Elsewhere),
+                    Err(unknown) if unknown.kind() == io::ErrorKind::WouldBlock => Err(unknown),
+                    Err(_) => Err(error),
+                };
+            }
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
         return match metadata.file_type() {
             kind if kind.is_file() => Ok(Found::File { file, metadata, media: MediaType::of(target.path()) }),
@@ -116,12 +126,7 @@ fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found
             _ => Err(io::ErrorKind::NotFound.into()),
         };
     }
-    let mut index = target.path().to_vec();
-    if !index.is_empty() {
-        index.push(b'/');
-    }
-    index.extend_from_slice(INDEX);
-    match root.file(as_path(&index), cached_only) {
+    match root.file(as_path(&index_of(target.path())), cached_only) {
         Ok(file) => {
             let metadata = file.metadata()?;
             if metadata.is_file() {
@@ -137,6 +142,11 @@ fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found
     let directory = root.file(as_path(target.path()), false)?;
     let (entries, truncated) = entries(root, &directory, as_path(target.path()))?;
     Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+}
+
+fn index_of(directory: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    [directory, slash, INDEX].concat()
 }
 
 /// The names in a directory that would be served.
@@ -232,7 +242,7 @@ fn page_reply(page: String) -> Reply {
         .fields
         .add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
     reply.fields.add("Cache-Control", format_args!("no-cache"));
-    reply.body = Body::Bytes(page.into_bytes());
+    reply.body = Body::page(page.into_bytes());
     reply
 }
 

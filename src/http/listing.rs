@@ -28,10 +28,8 @@ pub struct Entry {
 /// The page of the directory at `path` (decoded, without slashes at its ends). `truncated` says that there are
 /// more entries than these.
 pub fn page(path: &[u8], mut entries: Vec<Entry>, truncated: bool) -> String {
-    entries.sort_by(|a, b| {
-        let key = |entry: &Entry| (!entry.directory, entry.name.to_ascii_lowercase());
-        key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
-    });
+    entries
+        .sort_by_cached_key(|entry| (!entry.directory, entry.name.to_ascii_lowercase(), entry.name.clone()));
     let mut html = String::with_capacity(1_500 + entries.len() * 160);
     let title = format!("/{}", String::from_utf8_lossy(path));
     let _ = write!(

@@ -35,13 +35,13 @@ mod clock;
 mod exchange;
 mod files;
 mod handler;
-mod open_files;
+mod in_use;
 mod serve;
 mod service;
 mod session;
 
 pub use files::Files;
 pub use handler::{Answer, Handler};
-pub use open_files::FileId;
+pub use in_use::FileId;
 pub use serve::{Server, serve_files};
 pub use service::{Census, Door, Service, Settings};

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Write as _;
 use std::sync::Arc;
 
-use crate::http::open_files::FileId;
+use crate::http::in_use::FileId;
 use crate::http::request::{Method, Request, Version};
 use crate::http::status::Status;
 
@@ -32,6 +33,13 @@ pub enum Body {
     Empty,
     /// Bytes.
     Bytes(Vec<u8>),
+    /// Bytes that other replies may be sending too.
+    Page {
+        /// The bytes.
+        bytes: Arc<[u8]>,
+        /// A hash of them, by which the others are found.
+        hash: u64,
+    },
     /// A range of a file.
     File {
         /// The file; shared by the replies that send it.
@@ -46,11 +54,19 @@ pub enum Body {
 }
 
 impl Body {
+    /// A page that many may ask for. Large ones are in memory once, however many clients are slow in taking them.
+    pub fn page(bytes: Vec<u8>) -> Body {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&bytes);
+        Body::Page { hash: hasher.finish(), bytes: bytes.into() }
+    }
+
     /// How many bytes.
     pub fn len(&self) -> u64 {
         match self {
             Body::Empty => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Page { bytes, .. } => bytes.len() as u64,
             Body::File { len, .. } => *len,
         }
     }

@@ -1,6 +1,7 @@
 //! What all HTTP connections of a poller share, and the door they come in by.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tidegate_poller::{Acceptor, Admission};
 use crate::http::busy::Busy;
 use crate::http::clock::Clock;
 use crate::http::handler::Handler;
-use crate::http::open_files::OpenFiles;
+use crate::http::in_use::{FileId, InUse};
 use crate::http::session::{HttpSession, Work};
 use crate::net::Pacing;
 use crate::record::Sinks;
@@ -78,7 +79,9 @@ pub struct Service {
     pub(super) sinks: Sinks,
     census: Arc<Census>,
     pub(super) clock: RefCell<Clock>,
-    pub(super) open_files: RefCell<OpenFiles>,
+    /// What replies under way send.
+    pub(super) files: RefCell<InUse<FileId, File>>,
+    pub(super) pages: RefCell<InUse<u64, [u8]>>,
     #[expect(clippy::vec_box, reason = "lent as boxes: a session holds a pointer, not the state")]
     spare: RefCell<Vec<Box<Work>>>,
 }
@@ -101,7 +104,8 @@ impl Service {
             sinks,
             census,
             clock: RefCell::new(Clock::new(now, SystemTime::now())),
-            open_files: RefCell::default(),
+            files: RefCell::default(),
+            pages: RefCell::default(),
             spare: RefCell::default(),
         }
     }

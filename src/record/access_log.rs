@@ -138,6 +138,8 @@ struct Limits {
     /// Records that wait for the thread. At shutdown every idle connection leaves its record at once, so it is as
     /// many as there can be connections; it is allocated only when it is needed.
     records: usize,
+    /// Their bytes. Enough for so many records as they mostly are; a stranger's words can be 16 KiB each.
+    bytes: usize,
     /// How long the first record waits for company: a busy log wakes its thread ten times a second.
     gather: Duration,
     /// How soon a failing disk is tried again.
@@ -146,7 +148,12 @@ struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { records: 65_536, gather: Duration::from_millis(100), retry: Duration::from_millis(500) }
+        Limits {
+            records: 65_536,
+            bytes: 64 * 1024 * 1024,
+            gather: Duration::from_millis(100),
+            retry: Duration::from_millis(500),
+        }
     }
 }
 
@@ -167,6 +174,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     items: Vec<Item>,
+    bytes: usize,
     lost: u64,
 }
 
@@ -175,19 +183,37 @@ enum Item {
     Connection(Arc<ConnectionEntry>),
 }
 
+impl Item {
+    fn size(&self) -> usize {
+        match self {
+            Item::Exchange(record) => size_of::<ExchangeRecord>() + record.words.size(),
+            Item::Connection(_) => size_of::<ConnectionEntry>(),
+        }
+    }
+}
+
+impl Queue {
+    fn is_half_full(&self, limits: &Limits) -> bool {
+        self.items.len() >= limits.records / 2 || self.bytes >= limits.bytes / 2
+    }
+}
+
 impl Shared {
     fn push(&self, item: Item) {
-        let length = {
+        let size = item.size();
+        let due = {
             let mut queue = lock(&self.queue);
-            if queue.items.len() >= self.limits.records {
+            if queue.items.len() >= self.limits.records || queue.bytes + size > self.limits.bytes {
                 queue.lost += 1;
                 return;
             }
+            let was_half_full = queue.is_half_full(&self.limits);
             queue.items.push(item);
-            queue.items.len()
+            queue.bytes += size;
+            // The first wakes the thread, which then gathers; half full is no time to gather.
+            queue.items.len() == 1 || !was_half_full && queue.is_half_full(&self.limits)
         };
-        // The first wakes the thread, which then gathers; half full is no time to gather.
-        if length == 1 || length == self.limits.records / 2 {
+        if due {
             self.wake();
         }
     }
@@ -201,7 +227,7 @@ impl Shared {
     fn is_urgent(&self) -> bool {
         self.stop.load(Ordering::Acquire)
             || self.reopen.load(Ordering::Acquire)
-            || lock(&self.queue).items.len() >= self.limits.records / 2
+            || lock(&self.queue).is_half_full(&self.limits)
     }
 
     fn has_records(&self) -> bool {
@@ -306,7 +332,7 @@ impl Writer {
 
     /// Formats and writes all that was handed over.
     fn take_over(&mut self) {
-        let Queue { mut items, lost } = std::mem::take(&mut *lock(&self.shared.queue));
+        let Queue { mut items, lost, .. } = std::mem::take(&mut *lock(&self.shared.queue));
         for item in items.drain(..) {
             self.format(&item);
             if self.spool.waiting() >= BATCH_BYTES && !self.failing {
@@ -436,6 +462,7 @@ mod tests {
     use std::sync::Condvar;
 
     use super::*;
+    use crate::record::Words;
     use crate::record::tests::sample;
 
     /// A disk whose behaviour the test decides, shared with the log's thread.
@@ -498,7 +525,8 @@ mod tests {
     }
 
     fn start(disk: &Disk, format: LineFormat, records: usize) -> AccessLog {
-        let limits = Limits { records, gather: Duration::from_millis(1), retry: Duration::from_millis(1) };
+        let short = Duration::from_millis(1);
+        let limits = Limits { records, gather: short, retry: short, ..Limits::default() };
         let reopen = disk.clone();
         AccessLog::start(format, disk.new_file(), Box::new(move || Ok(reopen.new_file())), limits).unwrap()
     }
@@ -541,6 +569,29 @@ mod tests {
         assert!(text.contains("\"event\":\"lost\",\"lines\":15"), "{text}");
         // The gap in the numbers is the loss.
         assert_eq!(numbers(&text), [(1..=11).collect::<Vec<_>>(), vec![27, 28]].concat());
+    }
+
+    #[test]
+    fn long_words_do_not_make_the_queue_large() {
+        let disk = Disk::default();
+        let log = start(&disk, LineFormat::Json, 65_536);
+        disk.set(|state| state.held = true);
+        offer(&log, 1);
+        disk.until(|state| state.waiting);
+        let sink = log.sink();
+        let words = Words::new(b"GET", &[b'/'; 16 * 1024], b"HTTP/1.1", None, None);
+        for _ in 0..6_000 {
+            sink.exchange(&Arc::new(ExchangeRecord { words: words.clone(), ..sample() }));
+        }
+        let (held, bytes, lost) = {
+            let queue = lock(&log.shared.queue);
+            (queue.items.len() as u64, queue.bytes, queue.lost)
+        };
+        assert!((3_000..4_096).contains(&held) && bytes <= 64 * 1024 * 1024, "{held} records, {bytes} bytes");
+        assert_eq!(held + lost, 6_000);
+        disk.set(|state| state.held = false);
+        let closed = log.close(Duration::from_secs(10)).unwrap();
+        assert!(closed.lost >= lost);
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Words {
         self.has_agent.then(|| self.word(4))
     }
 
+    /// Bytes of memory they take.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn word(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start as usize..self.ends[index] as usize]

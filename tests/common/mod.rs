@@ -246,6 +246,17 @@ impl Client {
         self.buffer.drain(..length).collect()
     }
 
+    /// Takes a body and keeps nothing of it.
+    pub fn discard(&mut self, length: usize) {
+        let mut left = length;
+        while left > 0 {
+            assert!(!self.buffer.is_empty() || self.fill(), "the connection ended in a body");
+            let part = left.min(self.buffer.len());
+            self.buffer.drain(..part);
+            left -= part;
+        }
+    }
+
     /// The server closes, and has sent nothing more.
     pub fn expect_end(&mut self) {
         while self.fill() {}

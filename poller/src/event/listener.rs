@@ -19,6 +19,8 @@ use crate::transport::Plain;
 
 /// Callers taken in one visit of a listener, then sockets are served first.
 const ACCEPTS_PER_VISIT: usize = 64;
+/// The most callers that wait at a listener when it is to close: more than kernels are set to keep.
+const CALLERS_WAIT_MAX: usize = 65_536;
 /// How long a listener that cannot accept waits before it tries again.
 const RETRY_NS: u64 = 100_000_000;
 
@@ -136,6 +138,16 @@ impl Poller {
             }
         }
         self.schedule_listener(index);
+    }
+
+    /// Accepts whoever waits, up to what the kernel lets wait.
+    pub(super) fn visit_listener_to_the_end(&mut self, index: u32) {
+        for _ in 0..CALLERS_WAIT_MAX / ACCEPTS_PER_VISIT {
+            self.visit_listener(index);
+            if self.listeners.get(index as usize).is_none_or(|listener| !listener.queued) {
+                break;
+            }
+        }
     }
 
     fn admit(&mut self, index: u32, plain: Plain, peer: Peer) {

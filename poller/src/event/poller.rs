@@ -452,9 +452,17 @@ impl Poller {
         if self.stopping {
             return;
         }
+        // Callers the kernel has let in would be reset when their listener closes, and leave no record.
+        for index in self.listeners.iter().map(|(index, _)| index).collect::<Vec<_>>() {
+            self.visit_listener_to_the_end(index as u32);
+        }
         self.stopping = true;
         self.listeners.clear();
         for index in self.indices() {
+            if let Some(socket) = self.sockets.get_mut(index) {
+                // The kernel may hold what it has not told of yet; the visit of this turn looks.
+                socket.told_readable |= socket.life != Life::Connecting;
+            }
             match self.sockets.get(index) {
                 Some(socket) if socket.life == Life::Connecting => {
                     self.doom(index, End::local(Reason::Shutdown));

@@ -89,7 +89,7 @@ pub(in crate::http) struct Work {
     /// When the first byte of the head at hand arrived, and the latest bytes.
     head_since: Option<Moment>,
     latest: Option<Moment>,
-    /// When reading went on after it had been paused: the peer is not waited for while nobody reads.
+    /// When reading went on, the latest time that it was paused: until then the peer could send no more.
     resumed: Option<Moment>,
     /// Bytes of body still to come.
     body_left: u64,
@@ -109,6 +109,11 @@ impl Work {
             exchanges: std::mem::take(&mut self.exchanges),
             ..Work::default()
         };
+    }
+
+    /// Since when the rest of a request that began then is waited for.
+    fn awaited_since(&self, began: Moment) -> Moment {
+        self.resumed.map_or(began, |resumed| resumed.max(began))
     }
 
     /// Bytes of a head that is not complete, line ends before it apart.

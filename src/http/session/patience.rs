@@ -31,18 +31,19 @@ impl HttpSession {
     /// Brings everything in line with what just happened.
     pub(super) fn settle(&mut self, io: &mut Io<'_>) {
         self.end_if_due(io);
-        let Some(work) = &self.work else { return self.wait(io) };
+        let Some(work) = &mut self.work else { return self.wait(io) };
         let waiting = !work.input.is_empty() && work.partial.is_none() && self.reading != Reading::Shut;
         if waiting != self.reading_paused {
             self.reading_paused = waiting;
             if waiting {
                 io.pause_reading();
             } else {
+                work.resumed = Some(io.now());
                 io.resume_reading();
-                self.work().resumed = Some(io.now());
             }
         }
-        if self.work.as_ref().is_some_and(|work| work.input.is_empty() && work.exchanges.is_empty())
+        if work.input.is_empty()
+            && work.exchanges.is_empty()
             && let Some(work) = self.work.take()
         {
             self.seat.give_back(work);
@@ -110,12 +111,13 @@ impl HttpSession {
         let timeouts = &self.seat.settings;
         let deadline = match (&self.work, self.reading) {
             (_, Reading::Shut | Reading::Handler) => None,
-            (Some(work), Reading::Body) => {
-                work.exchanges.back().map(|exchange| exchange.started() + timeouts.header_timeout)
-            }
+            (Some(work), Reading::Body) => work
+                .exchanges
+                .back()
+                .map(|exchange| work.awaited_since(exchange.started()) + timeouts.header_timeout),
             (Some(work), Reading::Head) if work.partial.is_some() => {
                 let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
-                Some(work.resumed.map_or(since, |resumed| since.max(resumed)) + timeouts.header_timeout)
+                Some(work.awaited_since(since) + timeouts.header_timeout)
             }
             (Some(_), Reading::Head) => None,
             (None, _) if self.exchanges == 0 => Some(self.opened + timeouts.header_timeout),

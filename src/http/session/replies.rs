@@ -65,9 +65,13 @@ impl HttpSession {
                 io.send(out);
                 io.send(bytes);
             }
+            Body::Page { bytes, hash } if with_body => {
+                io.send(out);
+                io.send(self.seat.pages.borrow_mut().share(hash, bytes, |a, b| a == b));
+            }
             Body::File { file, id, offset, len } if with_body => {
                 io.send(out);
-                io.send_file(self.seat.open_files.borrow_mut().share(id, file), offset, len);
+                io.send_file(self.seat.files.borrow_mut().share(id, file, |_, _| true), offset, len);
             }
             _ => io.send(out),
         }
