@@ -53,7 +53,7 @@ pub trait Transport {
 
     /// Sends up to `len` bytes of a file without them passing through the program, at most `wire_allowance` on the
     /// wire. `None`: this transport cannot, the caller reads the range and writes it instead. Nothing sent of a
-    /// non-empty range: the file ended early.
+    /// non-empty range, although the socket is not full: the file ended early.
     fn send_file(
         &mut self,
         file: &File,
@@ -138,7 +138,9 @@ impl Transport for Plain {
     ) -> io::Result<Option<Wrote>> {
         let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
         let n = sys::send_file(&*self, file, offset, ask)?;
-        Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: n < ask }))
+        // Less than asked for: the socket is full, or the file ended there, if only at that moment. The next call
+        // tells which; to take one for the other would be to wait for an edge that never comes.
+        Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }
 
     fn shutdown(&mut self) -> io::Result<bool> {
