@@ -96,3 +96,17 @@ fn an_unread_rest_of_the_request_does_not_turn_the_close_into_a_reset() {
     wire.half_close();
     assert!(wire.await_close(), "FIN, not a reset: the answer could be lost");
 }
+
+#[test]
+fn half_a_request_behind_a_throttled_reply_has_its_whole_time() {
+    let serve = Serve::start(&["--rate", "800kB", "--header-timeout", "1s"]);
+    serve.file("file", 1_600_000);
+    let mut wire = Wire::connect(serve.address());
+    wire.ask("/file", "");
+    wire.send(b"GET /file HT");
+    // Two seconds, in which nobody reads what the client sends.
+    assert!(wire.reply().body == pattern(0, 1_600_000));
+    wire.send(b"TP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(wire.reply().body == pattern(0, 1_600_000), "no 408");
+    assert!(wire.await_close());
+}

@@ -43,6 +43,9 @@ use crate::transport::{Wire, Wrote};
 const PULL_BYTES: u64 = 64 * 1024;
 /// How far ahead a file is looked at, and brought in, before it is sent: some 10 ms of reading from a slow disk.
 const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
+/// What one step takes of the visit's share at least: a system call, or a call of the session, costs about as much as
+/// copying so many bytes. A megabyte in single bytes would be a second of one socket.
+const STEP_COST_BYTES: u64 = 4 * 1024;
 /// What a transport that has bytes of its own to write may write of them at a time, when nothing else is queued.
 const OWN_BYTES: u64 = 16 * 1024;
 
@@ -72,6 +75,8 @@ pub(crate) struct Gate {
 pub(crate) struct Outgoing {
     pub(crate) outbox: Outbox,
     pause: Pause,
+    /// When the latest pause began.
+    paused_since: Option<Moment>,
     pause_timer: Option<TimerId>,
     send_timer: Option<TimerId>,
     /// Since when the kernel takes nothing and the peer is not known to have taken any of what it has, holds not
@@ -175,7 +180,10 @@ impl Gate {
     pub(crate) fn set_watermarks(&mut self, low: u64, high: u64) {
         self.high = u32::try_from(high).unwrap_or(u32::MAX);
         self.low = u32::try_from(low).unwrap_or(u32::MAX).min(self.high);
-        self.above_high = self.queued() > u64::from(self.high);
+        let (queued, waited) = (self.queued(), self.above_high);
+        self.above_high = queued > u64::from(self.high) || waited && queued > u64::from(self.low);
+        // A producer that waits must be told, though no byte will go below the mark any more.
+        self.drained |= waited && !self.above_high;
     }
 
     pub(crate) fn above_high(&self) -> bool {
@@ -188,8 +196,24 @@ impl Gate {
     }
 
     /// Zero: none.
-    pub(crate) fn set_send_timeout(&mut self, timeout: Duration) {
+    pub(crate) fn set_send_timeout(&mut self, timeout: Duration, env: &mut Env<'_>) {
         self.send_timeout = SendTimeout::new(timeout);
+        if let Some(out) = &mut self.out {
+            if let Some(timer) = out.send_timer.take() {
+                env.wheel.cancel(timer);
+            }
+            if let Some(since) = out.blocked_since {
+                out.start_send_timer(self.send_timeout, since, env);
+            }
+        }
+    }
+
+    /// Counts the time that the kernel takes nothing from now on.
+    pub(crate) fn restart_send_timer(&mut self, env: &mut Env<'_>) {
+        if let Some(out) = &mut self.out {
+            out.blocked_since = Some(env.now);
+            out.start_send_timer(self.send_timeout, env.now, env);
+        }
     }
 
     /// The kernel told that it takes bytes again.
@@ -233,8 +257,11 @@ impl Gate {
             if let Some(timer) = out.pause_timer.take() {
                 wheel.cancel(timer);
             }
-            out.pause = Pause::No;
+            let paused = std::mem::take(&mut out.pause) != Pause::No;
             self.ledger.set_paused(false, now);
+            if paused && out.paused_since == Some(now) {
+                self.ledger.uncount_pause();
+            }
         }
     }
 
@@ -287,8 +314,12 @@ impl Gate {
         }
         let out = outgoing(&mut self.out, &self.ledger, env.now, env.pools);
         if out.outbox.at_mark() {
+            if *room == 0 {
+                return Step::Again;
+            }
             self.reach_marks(env);
             if !env.passed.is_empty() {
+                *room = room.saturating_sub(STEP_COST_BYTES);
                 return Step::Went;
             }
         }
@@ -305,11 +336,18 @@ impl Gate {
             self.note_states(env.now);
             return Step::Stopped;
         }
+        // Told here and not at the next stop: a fast socket may not stop again for a long time.
+        self.ledger.goes_on(env.now);
         if *room == 0 {
             return Step::Again;
         }
         match self.allowance(own, env, *room) {
-            Some(allowance) => self.write(own, allowance, env, room),
+            Some(allowance) => {
+                let most = room.saturating_sub(STEP_COST_BYTES);
+                let step = self.write(own, allowance, env, room);
+                *room = most.min(*room);
+                step
+            }
             None => {
                 self.note_states(env.now);
                 Step::Stopped
@@ -352,6 +390,7 @@ impl Gate {
             Allowance::Never => Pause::Never,
         };
         out.pause = pause;
+        out.paused_since = Some(env.now);
         self.ledger.set_paused(true, env.now);
         if !self.lowat_set {
             self.lowat_set = true;
@@ -378,7 +417,7 @@ impl Gate {
                         // Not a file the kernel can send from (procfs and the like).
                         return self.read_file(&file, offset, len, env);
                     }
-                    Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                    Err(error) if is_of_the_file(&error) => {
                         return Step::Failed(End::local(Reason::SourceFailed));
                     }
                     Err(error) => Err(error),
@@ -510,6 +549,9 @@ impl Gate {
         match file.read_at(&mut bytes, offset) {
             Ok(n) if n > 0 => {
                 bytes.truncate(n);
+                if matches!(out.outbox.front(), Front::File(range) if range.len <= n as u64) {
+                    out.warm_until = 0;
+                }
                 out.outbox.replace_file_bytes(bytes);
                 Step::Went
             }
@@ -537,10 +579,7 @@ impl Gate {
         let Some(out) = &mut self.out else { return };
         if (out.outbox.has_work() || self.wire.wants_write()) && out.blocked_since.is_none() {
             out.blocked_since = Some(env.now);
-            if let (Some(limit), None) = (self.send_timeout.nanos(), out.send_timer) {
-                let due = env.now.plus_nanos(limit / SEND_CHECKS);
-                out.send_timer = Some(env.wheel.insert(due, Due::Send(env.key)));
-            }
+            out.start_send_timer(self.send_timeout, env.now, env);
             self.rest(env);
         }
     }
@@ -591,6 +630,14 @@ impl Gate {
 }
 
 impl Outgoing {
+    /// Has the send timeout run from `since`, unless it runs already.
+    fn start_send_timer(&mut self, timeout: SendTimeout, since: Moment, env: &mut Env<'_>) {
+        if let (Some(limit), None) = (timeout.nanos(), self.send_timer) {
+            let due = since.plus_nanos(limit / SEND_CHECKS);
+            self.send_timer = Some(env.wheel.insert(due.max(env.now.plus_nanos(1)), Due::Send(env.key)));
+        }
+    }
+
     fn disarm(&mut self, wheel: &mut Wheel<Due>) {
         for timer in [self.pause_timer.take(), self.send_timer.take()].into_iter().flatten() {
             wheel.cancel(timer);
@@ -627,16 +674,22 @@ fn outgoing<'a>(
 /// Whether what may go of `range` is in memory, looking ahead so that the question is asked once for many writes.
 fn warm(range: &crate::outbox::FileRange, allowance: u64, warm_until: &mut u64) -> bool {
     let due = range.len.min(allowance);
-    if range.offset + due <= *warm_until {
+    if range.offset.saturating_add(due) <= *warm_until {
         return true;
     }
     let window = range.len.min(allowance.max(WARM_WINDOW_BYTES));
     // Where the question cannot be answered, sending will show.
     let warm = sys::file_is_warm(&*range.file, range.offset, window).unwrap_or(true);
     if warm {
-        *warm_until = range.offset + window;
+        *warm_until = range.offset.saturating_add(window);
     }
     warm
+}
+
+/// Whether an error of `sendfile` came from the file and not from the socket.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let of_files = [libc::EIO, libc::EFBIG, libc::EOVERFLOW, libc::ESTALE, libc::ENODATA];
+    error.raw_os_error().is_some_and(|code| of_files.contains(&code))
 }
 
 /// How a socket ended that gave this error.

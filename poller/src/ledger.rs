@@ -146,6 +146,11 @@ impl Ledger {
         }
     }
 
+    /// The pause that just ended took no time (a turn that was given at once): it does not count.
+    pub fn uncount_pause(&mut self) {
+        self.throttle_count = self.throttle_count.saturating_sub(1);
+    }
+
     /// The kernel takes no more, or does again.
     pub fn set_blocked(&mut self, blocked: bool, now: Moment) {
         self.set(BLOCKED, blocked, now);
@@ -159,6 +164,15 @@ impl Ledger {
     /// A source or a cold file has nothing ready, or has again.
     pub fn set_starved(&mut self, starved: bool, now: Moment) {
         self.set(STARVED, starved, now);
+    }
+
+    /// Nothing keeps the gate from writing now.
+    pub fn goes_on(&mut self, now: Moment) {
+        if self.running & STOPS != 0 {
+            for cause in [THROTTLED, BLOCKED, HELD, STARVED] {
+                self.set(cause, false, now);
+            }
+        }
     }
 
     /// An ingress budget keeps us from reading, or no longer.
@@ -272,6 +286,8 @@ const HELD: usize = 2;
 const STARVED: usize = 3;
 const INGRESS: usize = 4;
 const CAUSES: usize = 5;
+/// The bits of what keeps the gate from writing.
+const STOPS: u8 = 1 << THROTTLED | 1 << BLOCKED | 1 << HELD | 1 << STARVED;
 
 /// Nanoseconds in all. While it runs, the sum less the moment it began, so that adding a moment gives the sum
 /// then; whether it runs is told by the ledger's bit.

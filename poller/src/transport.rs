@@ -137,9 +137,9 @@ impl Transport for Plain {
         wire_allowance: u64,
     ) -> io::Result<Option<Wrote>> {
         let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
+        // Short does not mean full here, and then no edge follows: a signal may cut the call at any page, and the file
+        // may have ended there, if only at that moment. Only the next call can tell.
         let n = sys::send_file(&*self, file, offset, ask)?;
-        // Less than asked for: the socket is full, or the file ended there, if only at that moment. The next call
-        // tells which; to take one for the other would be to wait for an edge that never comes.
         Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }
 

@@ -39,12 +39,12 @@ fn partial_writes_go_on_where_they_stopped() {
     // Many kinds of chunk, to a peer that reads in small pieces: the kernel's buffer fills again and again.
     let shared: Arc<[u8]> = pattern(700_001, 2).into();
     let expected: Vec<u8> =
-        std::iter::repeat_n([&b"head"[..], &shared, &shared[10..20]].concat(), 8).flatten().collect();
+        std::iter::repeat_n([&b"head"[..], &shared, &shared[10..20]].concat(), 40).flatten().collect();
     let bytes = shared.clone();
     let mut rig = Rig::start(move || {
         let bytes = bytes.clone();
         Script::new().opened(move |io| {
-            for _ in 0..8 {
+            for _ in 0..40 {
                 io.send(&b"head"[..]);
                 io.send(bytes.clone());
                 io.send(Chunk::Shared(bytes.clone(), 10..20));
@@ -53,6 +53,8 @@ fn partial_writes_go_on_where_they_stopped() {
         })
     });
     let mut peer = rig.dial();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Blocked");
     let mut got = Vec::new();
     for piece in [1, 100, 10_000, 65_536, 3].iter().cycle() {
         if got.len() + piece > expected.len() {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Instant;
 
 use support::{Rig, Script, read_exact};
 use tidegate_poller::{End, Reason};
@@ -29,10 +30,16 @@ fn callers_are_shed_without_a_spin() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Takes every descriptor that is left.
-fn take_all(files: &mut Vec<File>) {
-    while let Ok(file) = File::open("/dev/null") {
-        files.push(file);
+/// Opens what there is a descriptor for. An accept that finds nobody holds one for a moment all the same.
+fn patiently<T>(open: impl Fn() -> std::io::Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Ok(opened) => return opened,
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE)),
+        }
+        assert!(start.elapsed() < support::PATIENCE, "no descriptor became free");
+        std::thread::yield_now();
     }
 }
 
@@ -41,24 +48,20 @@ fn shed() {
     let mut before = rig.dial();
     let _ = rig.opened();
     let mut files = Vec::new();
-    take_all(&mut files);
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
     let turns = rig.handle.figures().turns;
     for round in 1..=5 {
-        // The caller takes the one descriptor there is. (The test's own runtime may want one for a moment, too.)
-        let mut caller = loop {
-            files.pop().expect("descriptors to give up");
-            match TcpStream::connect(rig.address) {
-                Ok(caller) => break caller,
-                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE)),
-            }
-        };
+        // The caller takes the one descriptor there is.
+        files.pop();
+        let mut caller = patiently(|| TcpStream::connect(rig.address));
         caller.set_read_timeout(Some(support::PATIENCE)).unwrap();
-        take_all(&mut files);
         let record = rig.refused();
         assert_eq!((record.end, record.phase), (End::local(Reason::Descriptors), "accept"));
         assert!(matches!(caller.read(&mut [0; 1]), Ok(0) | Err(_)));
         drop(caller);
-        take_all(&mut files);
+        files.push(patiently(|| File::open("/dev/null")));
         rig.figures(|figures| figures.shed == round);
     }
     let spent = rig.handle.figures().turns - turns;

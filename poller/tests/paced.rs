@@ -228,3 +228,68 @@ fn the_kernel_keeps_a_limit_that_asks_for_it() {
     rig.record();
     rig.stop_clean();
 }
+
+#[test]
+fn a_change_of_rate_beside_a_submission_is_heard() {
+    let limit = Limit::new("each", Some(0));
+    let given = limit.clone();
+    let mut rig = Rig::start(move || {
+        let limit = given.clone();
+        Script::new()
+            .opened(move |io| io.set_limit(Direction::Egress, Some(&limit)))
+            .received(|io, _| io.send("x"))
+    });
+    let mut peer = rig.dial();
+    peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let start = Instant::now();
+    let mut rounds = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        rounds += 1;
+        limit.set_rate(Some(0));
+        std::io::Write::write_all(&mut peer, b"?").unwrap();
+        rig.next(|told| matches!(told, support::Told::Received(_)).then_some(()));
+        // The submission wakes the loop; the new rate comes while it is between waking and taking the work.
+        rig.handle.submit(|_| {}).unwrap();
+        for _ in 0..random.u32(0..4_000) {
+            std::hint::spin_loop();
+        }
+        limit.set_rate(None);
+        let heard = peer.read(&mut [0; 8]);
+        assert!(matches!(heard, Ok(1)), "round {rounds}: {heard:?}");
+    }
+    drop(peer);
+    rig.record();
+    rig.stop();
+}
+
+#[test]
+fn what_the_kernel_paces_does_not_count_against_the_peer() {
+    let limit = Limit::by_kernel("each", Some(MB));
+    let mut rig = Rig::start(move || {
+        let limit = limit.clone();
+        Script::new().opened(move |io| {
+            io.set_limit(Direction::Egress, Some(&limit));
+            io.set_send_timeout(Some(Duration::from_millis(300)));
+            io.send(vec![1; 10_000_000]);
+            io.start_timer(Duration::from_secs(2), 0);
+        })
+    });
+    let mut peer = rig.dial();
+    let reader = std::thread::spawn(move || {
+        let mut read = 0;
+        while let Ok(n @ 1..) = peer.read(&mut [0; 65_536]) {
+            read += n;
+        }
+        read
+    });
+    rig.next(|told| match told {
+        support::Told::Closed(record) => panic!("{record:?}"),
+        support::Told::Timer(0) => Some(()),
+        _ => None,
+    });
+    rig.handle.shutdown(Duration::ZERO);
+    assert_eq!(rig.record().end, End::local(Reason::Shutdown));
+    reader.join().unwrap();
+    rig.join();
+}

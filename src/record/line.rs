@@ -1,7 +1,7 @@
 //! The JSON access log: one object a line.
 //!
 //! The fields of these structs are the names in the log and their order on the line: a promise to everybody who
-//! reads it. `docs/access-log.md` and the layout tests below change with them.
+//! reads it. `docs/metrics.md` and the layout tests below change with them.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};

@@ -65,11 +65,22 @@ pub(crate) fn own_credit_ceiling(rate: u64, quantum: u64, interval_ns: u64, burs
     bytes_in(rate, late_ns).min(quantum / 2).max(burst.saturating_sub(quantum))
 }
 
-/// Moves the end of a pause to the next point of a grid a sixty-fourth of the interval wide, so that sockets that would
-/// wake one by one wake together. The bucket gives back what the wait took.
-pub(crate) fn on_grid(when: Moment, interval_ns: u64) -> Moment {
-    let step = (interval_ns / 64).max(1);
-    Moment::from_nanos(when.as_nanos().div_ceil(step).saturating_mul(step))
+/// Wakers sit on a grid that many times finer than the interval.
+const GRID: u64 = 64;
+
+/// Moves the end of a pause to the nearest point of a grid a sixty-fourth of the interval wide, so that sockets that would
+/// wake one by one wake together. Half of the pauses end a little early; [`early_bytes`] lets those through. (Moved later
+/// each time, every interval would be a sixty-fourth too long.)
+pub(crate) fn on_grid(when: Moment, interval_ns: u64, now: Moment) -> Moment {
+    let step = (interval_ns / GRID).max(1);
+    let nearest = when.as_nanos().saturating_add(step / 2) / step * step;
+    Moment::from_nanos(nearest).max(now.plus_nanos(1))
+}
+
+/// Debt with which a flow is let through at the end of a pause that the grid shortened: what half a step brings, and
+/// the byte that rounding may lack. With less, the pause would end before the flow is let through, again and again.
+pub(crate) fn early_bytes(rate: u64, interval_ns: u64) -> u64 {
+    bytes_in(rate, interval_ns / GRID / 2) + 1
 }
 
 #[cfg(test)]

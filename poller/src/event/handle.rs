@@ -195,13 +195,16 @@ impl Shared {
         }
     }
 
+    /// The loop is awake. Says whether it was woken; must come before it looks at anything it may be woken for, so
+    /// that whatever comes too late to be seen wakes it again.
+    pub(crate) fn awake(&self) -> bool {
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+
     /// Swaps what waits with `spare`, which is empty.
     pub(crate) fn take(&self, spare: &mut Vec<Work>) {
-        // The flag first: what is pushed after it wakes the loop again.
-        if self.woken.swap(false, Ordering::AcqRel) {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut inbox.work, spare);
-        }
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut inbox.work, spare);
     }
 
     /// Takes no more. What waits is dropped.

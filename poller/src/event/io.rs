@@ -144,6 +144,7 @@ impl Io<'_> {
     /// [`Session::drained`] when `low` is reached. Nothing is refused above. 256 KiB and 64 KiB by default.
     pub fn set_watermarks(&mut self, low: u64, high: u64) {
         self.poller.sockets[self.index].gate.set_watermarks(low, high);
+        self.poller.schedule(self.index);
     }
 
     /// Whether more than the high watermark is queued, or was, and the low one is not reached yet.
@@ -168,7 +169,9 @@ impl Io<'_> {
     /// taken none of it for so long. Pauses and holds do not count. `None`: never, the default.
     /// Kept in steps of 10 ms, from five minutes on in seconds, at most nine hours; late by up to an eighth.
     pub fn set_send_timeout(&mut self, timeout: Option<Duration>) {
-        self.poller.sockets[self.index].gate.set_send_timeout(timeout.unwrap_or(Duration::ZERO));
+        if let Some((socket, mut env)) = self.poller.gate_parts(self.index) {
+            socket.gate.set_send_timeout(timeout.unwrap_or(Duration::ZERO), &mut env);
+        }
     }
 }
 

@@ -72,6 +72,9 @@ impl Poller {
         listening: impl Into<Listening>,
         acceptor: Box<dyn Acceptor>,
     ) -> io::Result<ListenerId> {
+        if self.stopping {
+            return Err(io::Error::other("the poller is shutting down"));
+        }
         let mut socket = match listening.into() {
             Listening::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -148,8 +151,8 @@ impl Poller {
     }
 
     fn admit(&mut self, index: u32, plain: Plain, peer: Peer) {
-        if self.sockets.len() >= self.config.max_sockets {
-            return self.refuse(index, plain, peer, Refusal(Reason::Denied));
+        if let Some(end) = self.refusal() {
+            return self.refuse(index, plain, peer, Refusal(end.reason));
         }
         match self.ask(index, |acceptor| acceptor.accept(&peer)) {
             None => self.refuse(index, plain, peer, Refusal(Reason::Internal)),

@@ -25,8 +25,7 @@ impl Poller {
     /// Connects to a TCP address. The session is [opened](Session::opened) when that has succeeded; whatever
     /// happens, it gets its record in the end, at once (and this returns `None`) if connecting cannot even begin.
     pub fn connect(&mut self, address: SocketAddr, session: Box<dyn Session>) -> Option<SocketHandle> {
-        let stream = TcpStream::connect(address).map(Plain::Tcp);
-        self.connect_plain(stream, Peer::Inet(address), session)
+        self.connect_plain(|| TcpStream::connect(address).map(Plain::Tcp), Peer::Inet(address), session)
     }
 
     /// Connects to a Unix socket.
@@ -36,11 +35,12 @@ impl Poller {
         session: Box<dyn Session>,
     ) -> Option<SocketHandle> {
         let path = path.as_ref();
-        let stream = UnixStream::connect(path).map(Plain::Unix);
-        self.connect_plain(stream, unix_peer(Some(path)), session)
+        self.connect_plain(|| UnixStream::connect(path).map(Plain::Unix), unix_peer(Some(path)), session)
     }
 
-    /// Takes over a connected stream, with the transport to speak through, and opens its session at once.
+    /// Takes over a connected stream, with the transport to speak through, and opens its session at once. Where a
+    /// caller would be turned away (shutting down, [`Config::max_sockets`](super::Config::max_sockets)) so is this one:
+    /// the session gets its record, and this returns `None`.
     pub fn adopt(
         &mut self,
         stream: impl Into<Wire>,
@@ -52,10 +52,12 @@ impl Poller {
             Plain::Tcp(stream) => stream.peer_addr().map(Peer::Inet),
             Plain::Unix(stream) => stream.peer_addr().map(|peer| unix_peer(peer.as_pathname())),
         };
-        match peer {
-            Ok(peer) => self.open(wire, peer, role, session, false),
-            Err(_) => {
-                self.close_unopened(session, Peer::Unix(None), role, End::peer(Reason::Abort));
+        match (peer, self.refusal()) {
+            (Ok(peer), None) => self.open(wire, peer, role, session, false),
+            (peer, refusal) => {
+                drop(wire);
+                let end = refusal.unwrap_or(End::peer(Reason::Abort));
+                self.close_unopened(session, peer.unwrap_or(Peer::Unix(None)), role, end);
                 None
             }
         }
@@ -63,28 +65,32 @@ impl Poller {
 
     fn connect_plain(
         &mut self,
-        stream: io::Result<Plain>,
+        connect: impl FnOnce() -> io::Result<Plain>,
         peer: Peer,
         session: Box<dyn Session>,
     ) -> Option<SocketHandle> {
-        let refused = if self.stopping {
+        let refused = match self.refusal() {
+            Some(end) => end,
+            None => match connect() {
+                Ok(plain) => return self.open(Wire::Plain(plain), peer, Role::Client, session, true),
+                Err(error) => {
+                    log::debug!("{}: cannot connect to {peer}: {error}", self.config.name);
+                    end_of_connect(&error)
+                }
+            },
+        };
+        self.close_unopened(session, peer, Role::Client, refused);
+        None
+    }
+
+    /// Why no further socket is taken, if so. What came in after a shutdown's deadline would never end.
+    pub(super) fn refusal(&self) -> Option<End> {
+        if self.stopping {
             Some(End::local(Reason::Shutdown))
         } else if self.sockets.len() >= self.config.max_sockets {
             Some(End::local(Reason::Denied))
         } else {
             None
-        };
-        match (stream, refused) {
-            (_, Some(end)) => {
-                self.close_unopened(session, peer, Role::Client, end);
-                None
-            }
-            (Ok(plain), None) => self.open(Wire::Plain(plain), peer, Role::Client, session, true),
-            (Err(error), None) => {
-                log::debug!("{}: cannot connect to {peer}: {error}", self.config.name);
-                self.close_unopened(session, peer, Role::Client, end_of_connect(&error));
-                None
-            }
         }
     }
 
@@ -136,7 +142,11 @@ impl Poller {
     /// Gives a session that never had a socket its record.
     pub(super) fn close_unopened(&mut self, session: Box<dyn Session>, peer: Peer, role: Role, end: End) {
         self.now();
-        let record = self.record_unopened(peer, role, end, "connect");
+        let phase = match role {
+            Role::Server => "accept",
+            Role::Client => "connect",
+        };
+        let record = self.record_unopened(peer, role, end, phase);
         if catch_unwind(AssertUnwindSafe(|| session.closed(record))).is_err() {
             log::error!("{}: a session panicked while it was given its record", self.config.name);
             add(&self.shared.counters.panics, 1);

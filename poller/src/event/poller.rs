@@ -84,6 +84,9 @@ pub struct Poller {
 impl Poller {
     /// A poller with its descriptors; it does nothing until it is run.
     pub fn new(config: Config) -> io::Result<Poller> {
+        // A cap of zero would let nothing through, in one turn after the other.
+        let config =
+            Config { visit_cap: config.visit_cap.max(1), read_cap: config.read_cap.max(1), ..config };
         let poll = mio::Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKER)?;
         let timer_fd = sys::TimerFd::new()?;
@@ -146,22 +149,28 @@ impl Poller {
             Some(events) => events,
             None => return Err(io::Error::other("a poller's turn cannot be made from within its turn")),
         };
+        let slept = match self.sleep(&mut events, max_wait) {
+            Ok(slept) => slept, // 1
+            Err(error) => {
+                self.events = Some(events);
+                return Err(error);
+            }
+        };
         self.in_turn = true;
-        let slept = self.sleep(&mut events, max_wait); // 1
         let before = self.now;
         self.now = sys::now(); // 2
-        if let Ok(false) = slept {
+        if !slept {
             average(&self.shared.counters.turn_ns, self.now.nanos_since(before));
         }
+        let woken = self.shared.awake();
         if self.pacer.begin_turn() {
             self.ask_again();
         }
-        if slept.is_ok() {
-            self.take_events(&events); // 3
-        }
+        self.take_events(&events); // 3
         self.events = Some(events);
-        slept?;
-        self.take_work(); // 4
+        if woken {
+            self.take_work(); // 4
+        }
         self.fire_timers(); // 5
         self.visit_all(); // 6
         self.settle(); // 7
@@ -385,7 +394,11 @@ impl Poller {
                     && let Some((socket, mut env)) = self.gate_parts(key.index as usize)
                     && socket.gate.send_timer_due(&mut env)
                 {
-                    self.doom(key.index as usize, End::local(Reason::Timeout));
+                    match socket.acked_since_asked() {
+                        // The kernel paces it, so the kernel's buffer was full for no fault of the peer's.
+                        true => socket.gate.restart_send_timer(&mut env),
+                        false => self.doom(key.index as usize, End::local(Reason::Timeout)),
+                    }
                 }
             }
             Due::Deadline(key) => self.deadline_due(key),
@@ -492,6 +505,8 @@ impl Drop for Poller {
     /// Every session gets its record, whatever ends the poller.
     fn drop(&mut self) {
         self.shared.close();
+        self.in_turn = false;
+        self.now();
         for index in self.indices() {
             self.doom(index, End::local(Reason::Shutdown));
         }

@@ -11,6 +11,7 @@ use crate::gate::Gate;
 use crate::pace::FlowId;
 use crate::record::{End, Peer, Role};
 use crate::session::Session;
+use crate::sys;
 use crate::timer::TimerId;
 
 pub(crate) struct Socket {
@@ -62,6 +63,8 @@ pub(crate) struct Rare {
     pub(crate) deadline: Option<TimerId>,
     /// The egress limit, where the kernel keeps it.
     pub(crate) kernel_limit: Option<Limit>,
+    /// Bytes that the peer had acknowledged when a send timeout asked.
+    acked: u64,
     /// Timers of the session after the first.
     timers: Vec<Option<TimerId>>,
 }
@@ -139,6 +142,15 @@ impl Socket {
             std::mem::take(&mut rare.timers).into_iter().chain(others)
         });
         others.into_iter().flatten().chain([self.timer.take()]).flatten().for_each(&mut cancel);
+    }
+
+    /// Whether the kernel keeps the limit and the peer has acknowledged more than when this was last asked.
+    pub(crate) fn acked_since_asked(&mut self) -> bool {
+        let plain = self.gate.wire.plain();
+        let Some(rare) = self.rare.as_mut().filter(|rare| rare.kernel_limit.is_some()) else { return false };
+        let figures = sys::tcp_info(plain, self.role, self.peer_finished).ok();
+        let acked = figures.and_then(|figures| figures.acked_bytes).unwrap_or(0);
+        acked > std::mem::replace(&mut rare.acked, acked)
     }
 
     pub(crate) fn peer(&self) -> Peer {

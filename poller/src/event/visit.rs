@@ -225,7 +225,7 @@ impl Poller {
                 log::debug!("cannot read ahead in a file: {error}");
             }
             // An error too: sending from the file will show what it is.
-            let _ = shared.push(Work::Warmed(key, offset + len));
+            let _ = shared.push(Work::Warmed(key, offset.saturating_add(len)));
         });
         if self.offload.submit(job).is_err() {
             self.wheel.insert(self.now.plus_nanos(REWARM_NS), Due::Rewarm(key));

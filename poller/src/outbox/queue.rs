@@ -32,6 +32,8 @@ pub struct Outbox {
     /// Sources and marks in the queue.
     sources: u32,
     marks: u32,
+    /// Bytes left of those that the last beginning reached made free.
+    free: u64,
     /// Beginnings that were reached and wait for the first byte after them.
     begun: Vec<Begun>,
 }
@@ -61,6 +63,7 @@ impl Outbox {
     /// Prepares an empty outbox for a socket that has sent `sent_so_far` bytes.
     pub fn reset(&mut self, sent_so_far: u64) {
         debug_assert!(self.is_empty());
+        self.free = 0;
         self.queued_total = sent_so_far;
         self.sent_total = sent_so_far;
     }
@@ -143,6 +146,7 @@ impl Outbox {
             match mark.edge {
                 Edge::Begin { free } => {
                     begun_free = Some(free);
+                    self.free = free;
                     self.begun.push(here);
                 }
                 Edge::End => {
@@ -170,8 +174,9 @@ impl Outbox {
         }
     }
 
-    /// How many known bytes may be asked for at once: all that are pending up to the next beginning with free
-    /// bytes (what is free begins there, not before), or up to a source.
+    /// How many known bytes may be asked for at once: all that are pending up to a source, or up to the next beginning
+    /// if it has free bytes (what is free begins there, not before) or the exchange before it has some left (they are
+    /// not the next one's).
     pub fn reachable(&self, at_most: u64) -> u64 {
         if self.marks == 0 && self.sources == 0 {
             return self.pending.min(at_most);
@@ -183,7 +188,7 @@ impl Outbox {
                 Segment::Bytes(chunk) => sum += chunk.len() as u64,
                 Segment::File(range) => sum += range.len,
                 Segment::Source(_) => break,
-                Segment::Mark(Mark { edge: Edge::Begin { free: 1.. }, .. }) => break,
+                Segment::Mark(mark) if self.parts(mark) => break,
                 Segment::Mark(_) => {}
             }
             if sum.saturating_sub(self.front_sent as u64) >= at_most {
@@ -215,7 +220,8 @@ impl Outbox {
                         break;
                     }
                 }
-                Segment::Mark(Mark { edge: Edge::Begin { free: 1.. }, .. }) | Segment::Source(_) => break,
+                Segment::Source(_) => break,
+                Segment::Mark(mark) if self.parts(mark) => break,
                 Segment::Mark(_) => {}
                 Segment::File(_) => {
                     slices.before_file = slices.bytes < max;
@@ -347,6 +353,7 @@ impl Outbox {
         self.begun.clear();
         self.front_sent = 0;
         self.pending = 0;
+        self.free = 0;
         self.sources = 0;
         self.marks = 0;
         dropped
@@ -364,7 +371,13 @@ impl Outbox {
         self.queued_total += len;
     }
 
+    /// Whether what is before the mark must not go together with what follows.
+    fn parts(&self, mark: &Mark) -> bool {
+        matches!(mark.edge, Edge::Begin { free } if free > 0 || self.free > 0)
+    }
+
     fn advance(&mut self, len: u64) {
+        self.free = self.free.saturating_sub(len);
         self.pending -= len;
         self.sent_total += len;
     }

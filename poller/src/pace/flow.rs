@@ -2,7 +2,7 @@
 
 use crate::budget::Limit;
 use crate::budget::bucket::Bucket;
-use crate::budget::interval::{on_grid, own_credit_ceiling, quantum};
+use crate::budget::interval::{early_bytes, on_grid, own_credit_ceiling, quantum};
 use crate::moment::Moment;
 
 /// Names a flow of one pacer.
@@ -35,6 +35,8 @@ pub(super) struct Place {
     pub(super) wanted: u64,
     /// It has an entry in the port's queue.
     pub(super) in_queue: bool,
+    /// That entry is in the queue of the fresh.
+    pub(super) fresh: bool,
     /// It wants what that entry stands for; else the entry is passed over.
     pub(super) waits: bool,
     /// It waited before since it last rested: no longer fresh.
@@ -49,6 +51,7 @@ impl Place {
             purse: 0,
             wanted: 0,
             in_queue: false,
+            fresh: false,
             waits: false,
             seasoned: false,
         }
@@ -91,6 +94,11 @@ impl OwnBucket {
         &self.limit
     }
 
+    /// Puts another limit in its place; the next question finds a changed rate.
+    pub(super) fn change_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
     pub(super) fn allow(&mut self, wanted: u64, interval_ns: u64, now: Moment) -> OwnAllowance {
         let rate = self.limit.rate();
         let Some(bytes_per_sec) = rate else {
@@ -104,7 +112,8 @@ impl OwnBucket {
         }
         let left = self.bucket.level().saturating_add_unsigned(quantum);
         let phase = if self.seasoned { 0.0 } else { self.phase };
-        let opens_at = -((quantum as f64 * phase) as i64);
+        let target = -((quantum as f64 * phase) as i64);
+        let opens_at = target - early_bytes(bytes_per_sec, interval_ns) as i64;
         if self.shut {
             self.shut = self.bucket.level() < opens_at;
             self.seasoned |= !self.shut;
@@ -115,8 +124,8 @@ impl OwnBucket {
         if !self.shut {
             return OwnAllowance::Now(wanted.min(left.unsigned_abs()));
         }
-        match self.bucket.reaches(opens_at, bytes_per_sec) {
-            Some(when) => OwnAllowance::Until(on_grid(when, interval_ns)),
+        match self.bucket.reaches(target, bytes_per_sec) {
+            Some(when) => OwnAllowance::Until(on_grid(when, interval_ns, now)),
             None => OwnAllowance::Never,
         }
     }

@@ -9,6 +9,8 @@
 //! It must not know sockets, nor file descriptors, nor time other than what it is told: the simulation runs it as it is.
 
 mod flow;
+#[cfg(test)]
+mod hostile;
 mod pacer;
 mod port;
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub struct Pacer {
     /// Settles in this turn; bounds what one turn does.
     settles: u32,
     /// Times in a row that a tree was locked by another poller.
-    lockouts: u32,
+    pub(super) lockouts: u32,
 }
 
 /// This pacer's seat at one tree.
@@ -117,20 +117,23 @@ impl Pacer {
         FlowId(self.flows.insert(flow) as u32)
     }
 
-    /// Gives the flow a bucket of its own under `limit`, or takes it away. The same limit again changes nothing: a
-    /// second exchange on a connection finds the debt of the first.
+    /// Gives the flow a bucket of its own under `limit`, or takes it away. A second exchange on a connection finds the
+    /// debt of the first, under the same limit or, as with a change of rate, under another.
     pub fn set_limit(&mut self, flow: FlowId, limit: Option<&Limit>, now: Moment) {
-        let phase = (f64::from(self.generation) * PHASE_STEP).fract() * PHASE_SPREAD;
-        let signal = &self.signal;
-        let own = &mut self.flows[flow.0 as usize].own;
-        *own = match (own.take(), limit) {
-            (_, None) => None,
-            (Some(own), Some(limit)) if own.limit().is(limit) => Some(own),
-            (_, Some(limit)) => {
-                limit.watch(signal);
-                Some(OwnBucket::new(limit.clone(), phase, now))
-            }
+        let flow = &mut self.flows[flow.0 as usize];
+        let Some(limit) = limit else {
+            flow.own = None;
+            return;
         };
+        match &mut flow.own {
+            Some(own) if own.limit().is(limit) => return,
+            Some(own) => own.change_limit(limit.clone()),
+            None => {
+                let phase = (f64::from(flow.generation) * PHASE_STEP).fract() * PHASE_SPREAD;
+                flow.own = Some(OwnBucket::new(limit.clone(), phase, now));
+            }
+        }
+        limit.watch(&self.signal);
     }
 
     /// Hears of changes of a limit that is kept elsewhere: by the kernel.
@@ -167,9 +170,16 @@ impl Pacer {
         self.rest(id, now);
         let flow = self.flows.remove(id.0 as usize);
         for place in flow.places {
-            self.ports[place.port as usize].places -= 1;
-            if self.ports[place.port as usize].places == 0 {
+            let port = &mut self.ports[place.port as usize];
+            port.places -= 1;
+            if port.places == 0 {
                 self.close_port(place.port);
+            } else if port.has_too_many_entries() {
+                // Its turn may be far off, at a rate of zero for one; meanwhile others come and go.
+                let flows = &self.flows;
+                port.drop_entries(|(flow, generation)| {
+                    flows.get(flow as usize).is_some_and(|flow| flow.generation == generation)
+                });
             }
         }
     }
@@ -236,11 +246,12 @@ impl Pacer {
             let (port, returned) = (place.port, std::mem::take(&mut place.purse));
             place.seasoned = false;
             let waited = std::mem::take(&mut place.waits);
-            let (weight, wanted) = (u64::from(place.weight), place.wanted);
+            let (weight, wanted, fresh) = (u64::from(place.weight), place.wanted, place.fresh);
             let entry = &mut self.ports[port as usize];
             entry.lease += returned;
             if waited {
                 entry.waiting_weight -= weight;
+                entry.fresh_weight -= if fresh { weight } else { 0 };
                 entry.waiting_bytes = entry.waiting_bytes.saturating_sub(wanted);
                 if entry.asked.is_some() {
                     self.list(port);
@@ -325,7 +336,8 @@ impl Pacer {
 
     /// When [`Pacer::settle`] must be called again, at the latest. May lie in the past, for "at once".
     pub fn deadline(&self) -> Option<Moment> {
-        if !self.to_settle.is_empty() {
+        // A socket that was torn down after the turns were given out left a lease that others wait for.
+        if !self.to_settle.is_empty() || !self.to_serve.is_empty() {
             return Some(Moment::FIRST);
         }
         let dues = self.seats.iter().filter_map(|(_, seat)| seat.due);
@@ -335,6 +347,11 @@ impl Pacer {
     /// The pacing interval in force, in nanoseconds.
     pub fn interval_nanos(&self) -> u64 {
         self.interval_ns
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_entries(&self) -> usize {
+        self.ports.iter().map(|(_, port)| port.waiters(self.interval_ns).count()).sum()
     }
 
     /// How many flows are paced now.
@@ -532,23 +549,24 @@ impl Pacer {
     fn serve_head(&mut self, port_id: u32) -> Option<usize> {
         let port = self.ports.get_mut(port_id as usize)?;
         loop {
-            let (flow_id, generation) = port.fresh.front().or(port.seasoned.front()).copied()?;
+            let (flow_id, generation) = port.queue(self.interval_ns).front().copied()?;
             let flow = self.flows.get_mut(flow_id as usize).filter(|flow| flow.generation == generation);
             let place = flow.and_then(|flow| {
                 let place = flow.places.iter_mut().find(|place| place.port == port_id)?;
                 Some((flow.owner, place))
             });
             let Some((owner, place)) = place else {
-                pop(port);
+                port.queue(self.interval_ns).pop_front();
                 continue;
             };
             if !place.waits {
                 place.in_queue = false;
-                pop(port);
+                port.queue(self.interval_ns).pop_front();
                 continue;
             }
+            let mut need = 0;
             if !port.free {
-                let need = port.quantum(place.weight, self.interval_ns).min(place.wanted);
+                need = port.quantum(place.weight, self.interval_ns).min(place.wanted);
                 if port.lease < need {
                     if port.asked.is_none() {
                         self.list(port_id);
@@ -558,11 +576,14 @@ impl Pacer {
                 port.lease -= need;
                 place.purse += need;
             }
+            port.queue(self.interval_ns).pop_front();
+            port.count_turn(need, place.fresh);
             place.in_queue = false;
             place.waits = false;
-            port.waiting_weight -= u64::from(place.weight);
+            let weight = u64::from(place.weight);
+            port.waiting_weight -= weight;
+            port.fresh_weight -= if place.fresh { weight } else { 0 };
             port.waiting_bytes = port.waiting_bytes.saturating_sub(place.wanted);
-            pop(port);
             return Some(owner);
         }
     }
@@ -608,6 +629,10 @@ impl Seat {
     fn forget(&mut self, node: u32, port: u32) {
         if let Some(ports) = self.by_node.get_mut(node as usize) {
             ports.retain(|other| *other != port);
+            if ports.is_empty() {
+                // Of the nodes there ever were, few have a port now.
+                *ports = Vec::new();
+            }
         }
         self.locked_out.retain(|other| *other != port);
     }
@@ -634,8 +659,7 @@ fn present(id: u32, port: &mut Port, tree: &mut Tree, flows: &Slab<Flow>, interv
         tree.demand(port.id, Demand::default());
         return false;
     }
-    let mut waiters = port.fresh.iter().chain(&port.seasoned);
-    let head = waiters.find_map(|(flow, generation)| {
+    let head = port.waiters(interval_ns).find_map(|(flow, generation)| {
         let flow = flows.get(*flow as usize).filter(|flow| flow.generation == *generation)?;
         flow.places.iter().find(|place| place.waits && place.port == id)
     });
@@ -673,23 +697,22 @@ fn note_fed(hungry: &mut Vec<u32>, ports: &mut Slab<Port>, id: u32) {
     }
 }
 
-fn pop(port: &mut Port) -> Option<Waiter> {
-    port.fresh.pop_front().or_else(|| port.seasoned.pop_front())
-}
-
 /// Queues a place at its port, fresh before seasoned.
 fn wait(place: &mut Place, port: &mut Port, entry: Waiter, wanted: u64) {
+    if !place.in_queue {
+        place.in_queue = true;
+        place.fresh = !place.seasoned;
+        if place.fresh { &mut port.fresh } else { &mut port.seasoned }.push_back(entry);
+        place.seasoned = true;
+    }
     if place.waits {
         port.waiting_bytes = port.waiting_bytes.saturating_sub(place.wanted);
     } else {
+        let weight = u64::from(place.weight);
         place.waits = true;
-        port.waiting_weight += u64::from(place.weight);
+        port.waiting_weight += weight;
+        port.fresh_weight += if place.fresh { weight } else { 0 };
     }
     port.waiting_bytes = port.waiting_bytes.saturating_add(wanted);
     place.wanted = wanted;
-    if !place.in_queue {
-        place.in_queue = true;
-        if place.seasoned { &mut port.seasoned } else { &mut port.fresh }.push_back(entry);
-        place.seasoned = true;
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::budget::Budget;
-use crate::budget::interval::quantum;
+use crate::budget::interval::{bytes_in, quantum};
 use crate::budget::tree::PortId;
 use crate::moment::Moment;
 
@@ -31,8 +31,11 @@ pub(super) struct Port {
     /// Flows that have not waited since they rested; their first quantum goes first.
     pub(super) fresh: VecDeque<Waiter>,
     pub(super) seasoned: VecDeque<Waiter>,
-    /// Sum of the weights of the flows that wait.
+    /// Sum of the weights of the flows that wait, and of those in the queue of the fresh among them.
     pub(super) waiting_weight: u64,
+    pub(super) fresh_weight: u64,
+    /// Bytes that fresh flows got beyond their part while seasoned ones waited; negative when they are owed some.
+    lead: i64,
     /// Sum of the bytes they want.
     pub(super) waiting_bytes: u64,
     /// It is on the list of ports to settle.
@@ -56,6 +59,8 @@ impl Port {
             fresh: VecDeque::new(),
             seasoned: VecDeque::new(),
             waiting_weight: 0,
+            fresh_weight: 0,
+            lead: 0,
             waiting_bytes: 0,
             listed: false,
             asked: None,
@@ -73,5 +78,55 @@ impl Port {
 
     pub(super) fn has_waiters(&self) -> bool {
         self.waiting_weight > 0
+    }
+
+    /// Whether most entries are of flows that are gone.
+    pub(super) fn has_too_many_entries(&self) -> bool {
+        self.fresh.len() + self.seasoned.len() > 2 * self.places as usize + 32
+    }
+
+    pub(super) fn drop_entries(&mut self, keep: impl Fn(Waiter) -> bool) {
+        for queue in [&mut self.fresh, &mut self.seasoned] {
+            queue.retain(|entry| keep(*entry));
+            queue.shrink_to(2 * queue.len() + 32);
+        }
+    }
+
+    /// The queue whose turn it is: that of the fresh flows, unless those are an interval's bytes ahead of their part.
+    pub(super) fn queue(&mut self, interval_ns: u64) -> &mut VecDeque<Waiter> {
+        let [first, second] = match self.fresh_first(interval_ns) {
+            true => [&mut self.fresh, &mut self.seasoned],
+            false => [&mut self.seasoned, &mut self.fresh],
+        };
+        if first.is_empty() { second } else { first }
+    }
+
+    /// All that wait, the queue whose turn it is first.
+    pub(super) fn waiters(&self, interval_ns: u64) -> impl Iterator<Item = &Waiter> {
+        let [first, second] = match self.fresh_first(interval_ns) {
+            true => [&self.fresh, &self.seasoned],
+            false => [&self.seasoned, &self.fresh],
+        };
+        first.iter().chain(second)
+    }
+
+    fn fresh_first(&self, interval_ns: u64) -> bool {
+        self.lead <= 0 || self.lead.unsigned_abs() <= bytes_in(self.share as u64, interval_ns)
+    }
+
+    /// Counts a turn of `bytes`. Fresh flows go first, so that short replies are quick; yet flows that come and go all
+    /// the time must not starve those that stay. The part of the fresh is that of their weight, or half if that is more.
+    pub(super) fn count_turn(&mut self, bytes: u64, fresh: bool) {
+        let seasoned_weight = self.waiting_weight - self.fresh_weight;
+        if seasoned_weight == 0 {
+            self.lead = 0;
+        } else if fresh {
+            self.lead = self.lead.saturating_add_unsigned(bytes);
+        } else if self.fresh_weight == 0 {
+            self.lead = self.lead.saturating_sub_unsigned(bytes).max(0);
+        } else {
+            let part = (self.fresh_weight / seasoned_weight).max(1);
+            self.lead = self.lead.saturating_sub_unsigned(bytes.saturating_mul(part));
+        }
     }
 }

@@ -12,47 +12,50 @@ use crate::budget::{Budget, Limit, Signal};
 use crate::moment::{Moment, NANOS_PER_MS, NANOS_PER_SEC};
 
 /// One simulated socket.
-struct Socket {
-    poller: usize,
-    flow: FlowId,
-    queued: u64,
+pub(super) struct Socket {
+    pub(super) poller: usize,
+    pub(super) flow: FlowId,
+    pub(super) queued: u64,
     /// Bytes per second the peer reads at; `u64::MAX` never blocks.
-    drain: u64,
+    pub(super) drain: u64,
     /// Bytes in the simulated kernel, up to [`KERNEL`].
-    kernel: f64,
-    drained_at: u64,
-    blocked: bool,
-    paused_until: Option<u64>,
-    turn: bool,
-    sent: u64,
-    wanted_since: Option<u64>,
-    writes: Vec<(u64, u64)>,
-    longest_gap: u64,
-    last_write: u64,
+    pub(super) kernel: f64,
+    pub(super) drained_at: u64,
+    pub(super) blocked: bool,
+    pub(super) paused_until: Option<u64>,
+    pub(super) turn: bool,
+    pub(super) sent: u64,
+    pub(super) wanted_since: Option<u64>,
+    pub(super) writes: Vec<(u64, u64)>,
+    pub(super) longest_gap: u64,
+    pub(super) last_write: u64,
+    /// The program holds it.
+    pub(super) held: bool,
+    pub(super) gone: bool,
 }
 
 /// Send buffer of a simulated socket, bytes.
 const KERNEL: f64 = 4_194_304.0;
 
-struct Poller {
-    pacer: Pacer,
+pub(super) struct Poller {
+    pub(super) pacer: Pacer,
     /// Up to how late it wakes, nanoseconds.
-    lateness: u64,
-    wakes: u64,
+    pub(super) lateness: u64,
+    pub(super) wakes: u64,
     /// The moment it will look again.
-    next: u64,
+    pub(super) next: u64,
 }
 
-struct World {
-    now: u64,
-    pollers: Vec<Poller>,
-    sockets: Vec<Socket>,
-    rng: fastrand::Rng,
-    visit_cap: u64,
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) pollers: Vec<Poller>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) visit_cap: u64,
 }
 
 impl World {
-    fn new(seed: u64, pollers: usize, interval: Option<Duration>, lateness: u64) -> World {
+    pub(super) fn new(seed: u64, pollers: usize, interval: Option<Duration>, lateness: u64) -> World {
         let pollers = (0..pollers)
             .map(|_| Poller { pacer: Pacer::new(interval, Signal::new(|| ())), lateness, wakes: 0, next: 0 })
             .collect();
@@ -60,11 +63,17 @@ impl World {
         World { now: NANOS_PER_SEC, pollers, sockets: Vec::new(), rng, visit_cap: 1 << 40 }
     }
 
-    fn at(&self) -> Moment {
+    pub(super) fn at(&self) -> Moment {
         Moment::from_nanos(self.now)
     }
 
-    fn socket(&mut self, poller: usize, limit: Option<&Limit>, budgets: &[&Budget], weight: u32) -> usize {
+    pub(super) fn socket(
+        &mut self,
+        poller: usize,
+        limit: Option<&Limit>,
+        budgets: &[&Budget],
+        weight: u32,
+    ) -> usize {
         let now = self.at();
         let owner = self.sockets.len();
         let pacer = &mut self.pollers[poller].pacer;
@@ -88,12 +97,14 @@ impl World {
             writes: Vec::new(),
             longest_gap: 0,
             last_write: self.now,
+            held: false,
+            gone: false,
         });
         owner
     }
 
     /// Queues bytes; the poller looks at the socket in a turn right now.
-    fn queue(&mut self, socket: usize, bytes: u64) {
+    pub(super) fn queue(&mut self, socket: usize, bytes: u64) {
         let s = &mut self.sockets[socket];
         if s.queued == 0 {
             s.wanted_since = Some(self.now);
@@ -105,16 +116,19 @@ impl World {
     }
 
     /// The gate of one socket, as the loop runs it.
-    fn gate(&mut self, socket: usize) {
+    pub(super) fn gate(&mut self, socket: usize) {
         let now = self.at();
         let s = &mut self.sockets[socket];
+        if s.gone {
+            return;
+        }
         let pacer = &mut self.pollers[s.poller].pacer;
         s.drain_until(self.now);
         s.paused_until = None;
         s.turn = false;
         let mut visit = 0;
         loop {
-            if s.queued == 0 || s.blocked {
+            if s.queued == 0 || s.blocked || s.held {
                 pacer.rest(s.flow, now);
                 return;
             }
@@ -150,7 +164,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, poller: usize, ready: &[usize]) {
+    pub(super) fn turn(&mut self, poller: usize, ready: &[usize]) {
         self.pollers[poller].wakes += 1;
         let now = self.at();
         if self.pollers[poller].pacer.begin_turn() {
@@ -178,7 +192,7 @@ impl World {
         self.pollers[poller].next = next.max(self.now + 1).saturating_add(late);
     }
 
-    fn next_wake(&self, poller: usize) -> u64 {
+    pub(super) fn next_wake(&self, poller: usize) -> u64 {
         let of_pacer = self.pollers[poller].pacer.deadline().map(Moment::as_nanos);
         let pauses = self.sockets.iter().filter(|s| s.poller == poller).filter_map(|s| s.paused_until);
         let unblocks =
@@ -187,7 +201,7 @@ impl World {
     }
 
     /// Runs the pollers until `until`, and the clock with them.
-    fn run(&mut self, until: u64) {
+    pub(super) fn run(&mut self, until: u64) {
         let mut turns_at_once = 0;
         loop {
             let next = (0..self.pollers.len()).min_by_key(|p| self.pollers[*p].next).expect("a poller");
@@ -216,24 +230,24 @@ impl World {
         }
     }
 
-    fn set_rate(&mut self, budget: &Budget, rate: Option<u64>) {
+    pub(super) fn set_rate(&mut self, budget: &Budget, rate: Option<u64>) {
         budget.set_rate_at(rate, self.at());
         self.kick();
     }
 
     /// What a signal does: every poller wakes.
-    fn kick(&mut self) {
+    pub(super) fn kick(&mut self) {
         for poller in 0..self.pollers.len() {
             self.turn(poller, &[]);
         }
     }
 
-    fn sent(&self, sockets: &[usize]) -> u64 {
+    pub(super) fn sent(&self, sockets: &[usize]) -> u64 {
         sockets.iter().map(|s| self.sockets[*s].sent).sum()
     }
 
     /// The most bytes that these sockets sent in any window of `nanos`.
-    fn most_in(&self, sockets: &[usize], nanos: u64, from: u64) -> u64 {
+    pub(super) fn most_in(&self, sockets: &[usize], nanos: u64, from: u64) -> u64 {
         let mut writes: Vec<(u64, u64)> = sockets
             .iter()
             .flat_map(|s| self.sockets[*s].writes.iter().copied())
@@ -272,7 +286,7 @@ impl Socket {
     }
 }
 
-fn budget(name: &str, rate: Option<u64>, parent: Option<&Budget>, weight: u32) -> Budget {
+pub(super) fn budget(name: &str, rate: Option<u64>, parent: Option<&Budget>, weight: u32) -> Budget {
     let builder = Budget::builder(name).rate(rate).weight(weight);
     let builder = match parent {
         Some(parent) => builder.parent(parent),
@@ -281,13 +295,13 @@ fn budget(name: &str, rate: Option<u64>, parent: Option<&Budget>, weight: u32) -
     builder.build_at(Moment::from_nanos(NANOS_PER_SEC))
 }
 
-fn close(actual: f64, expected: f64, tolerance: f64, what: &str) {
+pub(super) fn close(actual: f64, expected: f64, tolerance: f64, what: &str) {
     let off = (actual - expected).abs() / expected;
     assert!(off <= tolerance, "{what}: {actual:.1} instead of {expected:.1}, off by {:.3} %", off * 100.0);
 }
 
-const SECOND: u64 = NANOS_PER_SEC;
-const MANY: u64 = 1 << 50;
+pub(super) const SECOND: u64 = NANOS_PER_SEC;
+pub(super) const MANY: u64 = 1 << 50;
 
 #[test]
 fn a_limit_holds_its_rate_from_slow_to_fast() {
