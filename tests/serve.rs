@@ -744,6 +744,34 @@ fn several_pollers_share_one_port() {
 }
 
 #[test]
+fn a_file_that_shrinks_and_grows_holds_nobody_up() {
+    let site = Site::with(Settings { send_timeout: Duration::from_secs(60), ..Settings::default() }, 1, 100);
+    let content = vec![1; 1_000_000];
+    let path = site.folder.file("a", &content);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                file.set_len(0).unwrap();
+                file.set_len(1_000_000).unwrap();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        for _ in 0..300 {
+            let mut client = site.connect();
+            client.send("GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            // One that hangs leaves after this, and its record says so.
+            client.stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            client.drain();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let (exchanges, _) = site.records.connections(300);
+    assert!(exchanges.iter().all(|record| matches!(record.end.reason, Reason::Ok | Reason::SourceFailed)));
+}
+
+#[test]
 fn a_file_that_shrinks_ends_the_connection_not_the_server() {
     let site = Site::new();
     let path = site.folder.file("big", vec![1; 50_000_000]);

@@ -421,17 +421,11 @@ impl Gate {
                         return Step::Failed(End::local(Reason::SourceFailed));
                     }
                     Err(error) => Err(error),
-                    Ok(Some(wrote)) => {
-                        // Short because the socket is full, because of a signal, or because the file is shorter
-                        // than it was. Only the first is told by an edge, and by the next call.
-                        let ended = |end| file.metadata().is_ok_and(|file| file.len() <= end);
-                        let nothing = wrote == Wrote::default();
-                        if nothing || wrote.plain < len && ended(offset.saturating_add(wrote.plain)) {
-                            self.account(wrote, env, room);
-                            return Step::Failed(End::local(Reason::SourceFailed));
-                        }
-                        Ok(wrote)
+                    Ok(Some(wrote)) if wrote.plain == 0 && !wrote.full => {
+                        self.account(wrote, env, room);
+                        return Step::Failed(End::local(Reason::SourceFailed));
                     }
+                    Ok(Some(wrote)) => Ok(wrote),
                 }
             }
             Front::Bytes => {

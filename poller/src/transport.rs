@@ -53,7 +53,7 @@ pub trait Transport {
 
     /// Sends up to `len` bytes of a file without them passing through the program, at most `wire_allowance` on the
     /// wire. `None`: this transport cannot, the caller reads the range and writes it instead. Nothing sent of a
-    /// non-empty range: the file ended early.
+    /// non-empty range, although the socket is not full: the file ended early.
     fn send_file(
         &mut self,
         file: &File,
@@ -137,8 +137,8 @@ impl Transport for Plain {
         wire_allowance: u64,
     ) -> io::Result<Option<Wrote>> {
         let ask = usize::try_from(len.min(wire_allowance)).unwrap_or(usize::MAX);
-        // Short does not mean full here: a signal may cut the call at any page, and no edge follows. Only the next call
-        // can tell.
+        // Short does not mean full here, and then no edge follows: a signal may cut the call at any page, and the file
+        // may have ended there, if only at that moment. Only the next call can tell.
         let n = sys::send_file(&*self, file, offset, ask)?;
         Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }

@@ -105,6 +105,37 @@ fn a_peer_that_reads_slowly_does_not_time_out() {
 }
 
 #[test]
+fn a_socket_that_closes_slowly_does_not_read_on_and_on() {
+    let mut rig = Rig::start(|| {
+        Script::new().opened(|io| {
+            io.hold();
+            io.send("slowly");
+            io.finish(End::local(Reason::Ok));
+        })
+    });
+    let mut peer = rig.dial();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Closing");
+    // The kernel's buffers take some megabytes of what nobody reads, then the peer has to wait.
+    peer.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut taken = 0;
+    let stopped = loop {
+        match peer.write(&[0; 65_536]) {
+            Ok(n) if taken < 200_000_000 => taken += n,
+            Ok(_) => panic!("it took {taken} bytes to throw them away"),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert!(matches!(stopped, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{stopped:?}");
+    socket.release().unwrap();
+    // What is there is discarded now, so that the reply does not turn into a reset.
+    assert_eq!(read_to_end(&mut peer), b"slowly");
+    drop(peer);
+    assert_eq!(rig.record().end, End::local(Reason::Ok));
+    rig.stop_clean();
+}
+
+#[test]
 fn a_hold_does_not_count_against_the_peer() {
     let mut rig = Rig::start(|| {
         Script::new()
@@ -432,7 +463,7 @@ fn timers_fire_in_time_and_can_be_cancelled() {
     let record = rig.record();
     // 199 timers of 0.3 ms are 60 ms; at whole milliseconds they would be 200.
     assert!(record.duration >= Duration::from_millis(59), "{record:?}");
-    assert!(record.duration < Duration::from_millis(150), "{record:?}");
+    assert!(record.duration < Duration::from_millis(180), "{record:?}");
     rig.stop_clean();
 }
 

@@ -323,7 +323,7 @@ impl Io<'_> {
         if !socket.gate.closing {
             socket.gate.closing = true;
             socket.end = Some(end);
-            // Discarding may have to begin.
+            // With nothing queued, FIN is due at once.
             self.poller.requeue(self.index);
         }
     }

@@ -161,10 +161,15 @@ impl Socket {
         UNIX_EPOCH + Duration::from_nanos(self.started_wall_ns)
     }
 
-    /// Whether to read: what we want, whatever the kernel told.
+    /// Whether to read: what we want, whatever the kernel told. What comes after the end was decided on is discarded,
+    /// but only once our FIN is out: a peer must not have us read for nothing as long as a slow reply takes.
     pub(crate) fn wants_bytes(&self) -> bool {
-        let wanted = !self.reading_paused || self.gate.closing;
-        wanted && !self.ingress_paused && !self.peer_finished && !self.doomed && self.life != Life::Connecting
+        let wanted = match self.life {
+            Life::Connecting => false,
+            Life::Open => !self.reading_paused && !self.gate.closing,
+            Life::Lingering => true,
+        };
+        wanted && !self.ingress_paused && !self.peer_finished && !self.doomed
     }
 
     pub(crate) fn ingress(&self) -> Option<FlowId> {
