@@ -63,7 +63,7 @@ pub fn send_file(socket: impl AsFd, file: impl AsFd, offset: u64, len: usize) ->
 const PROBE_STEP: usize = 512 * 1024;
 
 /// Whether a range of a file is in the page cache, so that sending it will not wait for the disk. Probes a byte at
-/// each end and every [`PROBE_STEP`] between. `true` where the file system cannot say.
+/// each end and every 512 KiB between. `true` where the file system cannot say.
 pub fn file_is_warm(file: impl AsFd, offset: u64, len: u64) -> io::Result<bool> {
     let file = file.as_fd().as_raw_fd();
     let Some(last) = len.checked_sub(1).map(|rest| offset.saturating_add(rest)) else { return Ok(true) };
