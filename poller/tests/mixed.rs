@@ -226,10 +226,12 @@ impl Mix {
     /// Lets everything go; nothing may be left behind.
     fn settle(&mut self) {
         self.ready.store(true, SeqCst);
-        for limit in &self.limits {
+        // Only what must be lifted is, for a changed rate makes everybody ask again.
+        let slow = |rate: Option<u64>| rate.is_some_and(|rate| rate < 1_000_000);
+        for limit in self.limits.iter().filter(|limit| slow(limit.rate())) {
             limit.set_rate(Some(200_000_000));
         }
-        for budget in &self.budgets {
+        for budget in self.budgets.iter().filter(|budget| slow(budget.rate())) {
             budget.set_rate(Some(200_000_000));
         }
         self.with(|io| {
