@@ -107,9 +107,15 @@ impl Reply {
 #[derive(Debug, Default)]
 pub struct Fields(Vec<u8>);
 
+/// What the fields of a file's reply take together: one allocation instead of five.
+const FIELDS_BYTES: usize = 192;
+
 impl Fields {
     /// Adds a field. A control character in the value becomes a space: no value can add a line.
     pub fn add(&mut self, name: &'static str, value: fmt::Arguments<'_>) {
+        if self.0.is_empty() {
+            self.0.reserve(FIELDS_BYTES);
+        }
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b": ");
         let start = self.0.len();
