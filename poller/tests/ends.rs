@@ -459,11 +459,19 @@ fn timers_fire_in_time_and_can_be_cancelled() {
                 }
             })
     });
-    let _peer = rig.dial();
-    let record = rig.record();
-    // 199 timers of 0.3 ms are 60 ms; at whole milliseconds they would be 200.
-    assert!(record.duration >= Duration::from_millis(59), "{record:?}");
-    assert!(record.duration < Duration::from_millis(180), "{record:?}");
+    // 199 timers of 0.3 ms are 60 ms; at whole milliseconds they would be 200. On a busy machine any one round may take
+    // longer than that, so the best of some is taken.
+    let mut best = Duration::MAX;
+    for _ in 0..10 {
+        let _peer = rig.dial();
+        let record = rig.record();
+        assert!(record.duration >= Duration::from_millis(59), "{record:?}");
+        best = best.min(record.duration);
+        if best < Duration::from_millis(180) {
+            break;
+        }
+    }
+    assert!(best < Duration::from_millis(180), "{best:?}");
     rig.stop_clean();
 }
 
