@@ -90,7 +90,7 @@ fn an_unread_rest_of_the_request_does_not_turn_the_close_into_a_reset() {
     let mut wire = Wire::connect(serve.address());
     // A request that is refused, with more behind it than anybody will parse.
     wire.send(b"BREW /pot HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
-    wire.send(&pattern(0, 100_000));
+    wire.send(pattern(0, 100_000));
     let reply = wire.reply();
     assert!((400..=501).contains(&reply.head.status), "{}", reply.text);
     wire.half_close();

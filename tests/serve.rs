@@ -1,25 +1,27 @@
 //! The file server over real sockets.
+#![cfg(feature = "cli")]
 #![cfg(feature = "http")]
 
-mod common;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use common::{Client, Site, pattern, reset_on_close};
+use support::{Site, Wire};
 use tidegate::http::Settings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::record::{Reason, Who};
+use tidegate_meter::scratch::pattern;
 
 #[test]
 fn a_file_is_served_and_recorded() {
     let site = Site::new();
-    let content = pattern(300_000);
+    let content = pattern(0, 300_000);
     site.folder.file("a/b.bin", &content);
     let mut client = site.connect();
     let response = client.get("/a/b.bin?x=1");
-    assert_eq!(response.status, 200);
+    assert_eq!(response.head.status, 200);
     assert!(response.body == content);
     assert_eq!(response.field("content-type"), "application/octet-stream");
     assert_eq!(response.field("server"), "tidegate");
@@ -29,7 +31,7 @@ fn a_file_is_served_and_recorded() {
     assert_eq!(record.status, Some(200));
     assert_eq!(record.words.target(), Some(&b"/a/b.bin?x=1"[..]));
     assert_eq!(record.req_header_bytes, client.sent);
-    assert_eq!(record.resp_header_bytes, response.head.len() as u64);
+    assert_eq!(record.resp_header_bytes, response.head.bytes as u64);
     assert_eq!(record.resp_body_bytes, 300_000);
     assert_eq!((record.wire_in, record.wire_out), (client.sent, client.received));
     assert_eq!((record.end.who, record.end.reason, record.phase), (Who::Local, Reason::Ok, "reply"));
@@ -54,12 +56,12 @@ fn keep_alive_serves_one_after_another() {
     site.folder.file("b", "second");
     let mut client = site.connect();
     for _ in 0..5 {
-        assert_eq!(client.get("/a").text(), "first");
-        assert_eq!(client.get("/none").status, 404);
-        assert_eq!(client.get("/b").text(), "second");
+        assert_eq!(client.get("/a").body_text(), "first");
+        assert_eq!(client.get("/none").head.status, 404);
+        assert_eq!(client.get("/b").body_text(), "second");
     }
     client.send("GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let response = client.response();
+    let response = client.reply();
     assert_eq!(response.field("connection"), "close");
     client.expect_end();
     let (exchanges, connections) = site.records.connections(1);
@@ -76,17 +78,17 @@ fn old_clients_get_what_they_ask_for() {
     site.folder.file("a", "old");
     let mut client = site.connect();
     client.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-    assert_eq!(client.response().field("connection"), "keep-alive");
+    assert_eq!(client.reply().field("connection"), "keep-alive");
     client.send("GET /a HTTP/1.0\r\n\r\n");
-    let response = client.response();
-    assert_eq!((response.text().as_str(), response.field("connection")), ("old", "close"));
+    let response = client.reply();
+    assert_eq!((response.body_text().as_str(), response.field("connection")), ("old", "close"));
     client.expect_end();
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let site = Site::new();
-    let files: Vec<_> = (0..60).map(|n| pattern(n * 3_000)).collect();
+    let files: Vec<_> = (0..60).map(|n| pattern(0, n * 3_000)).collect();
     for (n, content) in files.iter().enumerate() {
         site.folder.file(&format!("f{n}"), content);
     }
@@ -96,8 +98,8 @@ fn pipelined_requests_are_answered_in_order() {
         .collect();
     client.send(&requests);
     for content in &files {
-        let response = client.response();
-        assert_eq!(response.status, 200);
+        let response = client.reply();
+        assert_eq!(response.head.status, 200);
         assert!(response.body == *content);
     }
     let records = site.records.exchanges(60);
@@ -140,8 +142,8 @@ fn a_request_that_comes_in_pieces_is_put_together() {
         client.send(piece);
         std::thread::yield_now();
     }
-    assert_eq!(client.response().text(), "whole");
-    assert_eq!(client.head().field("content-length"), "5");
+    assert_eq!(client.reply().body_text(), "whole");
+    assert_eq!(client.bodiless().field("content-length"), "5");
     let records = site.records.exchanges(2);
     assert_eq!(records[0].wire_in + records[1].wire_in, client.sent);
 }
@@ -152,20 +154,20 @@ fn head_options_and_others() {
     site.folder.file("a.html", "<p>");
     let mut client = site.connect();
     client.send("HEAD /a.html HTTP/1.1\r\nHost: x\r\nRange: bytes=0-0\r\n\r\n");
-    let head = client.head();
-    assert_eq!((head.status, head.field("content-length")), (200, "3"));
+    let head = client.bodiless();
+    assert_eq!((head.head.status, head.field("content-length")), (200, "3"));
     assert_eq!(head.field("content-type"), "text/html; charset=utf-8");
     client.send("HEAD /none HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(client.head().status, 404);
+    assert_eq!(client.bodiless().head.status, 404);
     for target in ["*", "/a.html"] {
         client.send(format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        let options = client.response();
-        assert_eq!((options.status, options.field("allow")), (204, "GET, HEAD, OPTIONS"));
+        let options = client.reply();
+        assert_eq!((options.head.status, options.field("allow")), (204, "GET, HEAD, OPTIONS"));
     }
     for method in ["POST", "PUT", "DELETE", "TRACE", "BREW"] {
         client.send(format!("{method} /a.html HTTP/1.1\r\nHost: x\r\n\r\n"));
-        let response = client.response();
-        assert_eq!((response.status, response.field("allow")), (405, "GET, HEAD, OPTIONS"), "{method}");
+        let response = client.reply();
+        assert_eq!((response.head.status, response.field("allow")), (405, "GET, HEAD, OPTIONS"), "{method}");
     }
     let records = site.records.exchanges(9);
     assert_eq!((records[0].resp_body_bytes, records[1].resp_body_bytes), (0, 0));
@@ -174,34 +176,36 @@ fn head_options_and_others() {
 #[test]
 fn ranges_and_conditions() {
     let site = Site::new();
-    let content = pattern(10_000);
+    let content = pattern(0, 10_000);
     site.folder.file("a", &content);
     let mut client = site.connect();
     let etag = client.get("/a").field("etag").to_owned();
     let modified = client.get("/a").field("last-modified").to_owned();
     let mut ask = |fields: &str| {
         client.send(format!("GET /a HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"));
-        client.response()
+        client.reply()
     };
     let part = ask("Range: bytes=100-199");
-    assert_eq!((part.status, part.field("content-range")), (206, "bytes 100-199/10000"));
+    assert_eq!((part.head.status, part.field("content-range")), (206, "bytes 100-199/10000"));
     assert!(part.body == content[100..200]);
     let end = ask("Range: bytes=-1");
-    assert!(end.status == 206 && end.body == content[9_999..]);
+    assert!(end.head.status == 206 && end.body == content[9_999..]);
     let beyond = ask("Range: bytes=10000-");
-    assert_eq!((beyond.status, beyond.field("content-range")), (416, "bytes */10000"));
+    assert_eq!((beyond.head.status, beyond.field("content-range")), (416, "bytes */10000"));
     assert!(ask("Range: bytes=0-1,5-6").body == content);
-    assert!(ask("Range: lines=0-1").status == 200);
-    assert_eq!(ask(&format!("Range: bytes=0-1\r\nIf-Range: {etag}")).status, 206);
-    assert_eq!(ask("Range: bytes=0-1\r\nIf-Range: \"other\"").status, 200);
+    assert!(ask("Range: lines=0-1").head.status == 200);
+    assert_eq!(ask(&format!("Range: bytes=0-1\r\nIf-Range: {etag}")).head.status, 206);
+    assert_eq!(ask("Range: bytes=0-1\r\nIf-Range: \"other\"").head.status, 200);
     let fresh = ask(&format!("If-None-Match: {etag}"));
-    assert!(fresh.status == 304 && fresh.field("etag") == etag && fresh.field("content-length").is_empty());
-    assert_eq!(ask(&format!("If-Modified-Since: {modified}")).status, 304);
-    assert_eq!(ask("If-Match: \"other\"").status, 412);
-    assert_eq!(ask("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT").status, 412);
+    assert!(
+        fresh.head.status == 304 && fresh.field("etag") == etag && fresh.field("content-length").is_empty()
+    );
+    assert_eq!(ask(&format!("If-Modified-Since: {modified}")).head.status, 304);
+    assert_eq!(ask("If-Match: \"other\"").head.status, 412);
+    assert_eq!(ask("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT").head.status, 412);
     site.folder.file("a", "changed");
-    assert_eq!(ask(&format!("If-None-Match: {etag}")).text(), "changed");
-    assert_eq!(ask("If-None-Match: *").status, 304);
+    assert_eq!(ask(&format!("If-None-Match: {etag}")).body_text(), "changed");
+    assert_eq!(ask("If-None-Match: *").head.status, 304);
     site.folder.file("empty", "");
     assert_eq!(client.get("/empty").body.len(), 0);
 }
@@ -219,23 +223,26 @@ fn directories() {
     symlink(site.folder.outside("secret"), site.folder.root().join("list/leak")).unwrap();
     let mut client = site.connect();
     let moved = client.get("/sub?q=1");
-    assert_eq!((moved.status, moved.field("location")), (301, "/sub/?q=1"));
+    assert_eq!((moved.head.status, moved.field("location")), (301, "/sub/?q=1"));
     assert_eq!(client.get("//sub").field("location"), "/sub/");
     let index = client.get("/sub/");
-    assert_eq!((index.text().as_str(), index.field("content-type")), ("index", "text/html; charset=utf-8"));
+    assert_eq!(
+        (index.body_text().as_str(), index.field("content-type")),
+        ("index", "text/html; charset=utf-8")
+    );
     let page = client.get("/list/");
-    assert_eq!((page.status, page.field("content-type")), (200, "text/html; charset=utf-8"));
-    let text = page.text();
+    assert_eq!((page.head.status, page.field("content-type")), (200, "text/html; charset=utf-8"));
+    let text = page.body_text();
     for part in ["b.txt", "a &amp; &lt;b&gt;.txt", "dir/", "link.txt", "./a%20%26%20%3Cb%3E.txt"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("hidden") && !text.contains("leak"), "{text}");
-    assert_eq!(client.get("/").status, 200);
-    assert_eq!(client.get("/list/b.txt/").status, 404);
-    assert_eq!(client.get("/nothing/").status, 404);
+    assert_eq!(client.get("/").head.status, 200);
+    assert_eq!(client.get("/list/b.txt/").head.status, 404);
+    assert_eq!(client.get("/nothing/").head.status, 404);
     client.send("HEAD /list/ HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(client.head().field("content-length"), page.body.len().to_string());
-    assert_eq!(client.get("/list/b.txt").text(), "b");
+    assert_eq!(client.bodiless().field("content-length"), page.body.len().to_string());
+    assert_eq!(client.get("/list/b.txt").body_text(), "b");
 }
 
 #[test]
@@ -280,12 +287,15 @@ fn nothing_outside_the_root_is_served() {
     ];
     for target in escapes {
         let response = client.get(target);
-        assert_eq!(response.status, 404, "{target}: {}", response.text());
-        assert!(!response.text().contains("secret\n") && !response.text().contains("root:"), "{target}");
+        assert_eq!(response.head.status, 404, "{target}: {}", response.body_text());
+        assert!(
+            !response.body_text().contains("secret\n") && !response.body_text().contains("root:"),
+            "{target}"
+        );
     }
-    assert_eq!(client.get("/inside").text(), "in");
+    assert_eq!(client.get("/inside").body_text(), "in");
     for target in ["/in%00", "/%", "/%zz", "in", "/in#x"] {
-        assert_eq!(client.get(target).status, 400, "{target}");
+        assert_eq!(client.get(target).head.status, 400, "{target}");
     }
 }
 
@@ -303,18 +313,18 @@ fn what_is_no_file_is_not_found_and_blocks_nobody() {
     site.folder.file(".well-known/x", "known");
     let mut client = site.connect();
     for target in ["/pipe", "/socket", "/zero", "/.hidden", "/.git/", "/pipe/"] {
-        assert_eq!(client.get(target).status, 404, "{target}");
+        assert_eq!(client.get(target).head.status, 404, "{target}");
     }
-    assert_eq!(client.get("/.well-known/x").text(), "known");
+    assert_eq!(client.get("/.well-known/x").body_text(), "known");
     // Root may read anything.
-    assert!(matches!(client.get("/locked").status, 403 | 200));
+    assert!(matches!(client.get("/locked").head.status, 403 | 200));
     // May be entered, not listed: the folder is there all the same.
     site.folder.file("dark/index.html", "light");
     fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o311)).unwrap();
-    assert_eq!(client.get("/dark").status, 301);
-    assert_eq!(client.get("/dark/").text(), "light");
+    assert_eq!(client.get("/dark").head.status, 301);
+    assert_eq!(client.get("/dark/").body_text(), "light");
     fs::set_permissions(root.join("dark"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(client.get(&format!("/{}", "n".repeat(300))).status, 404);
+    assert_eq!(client.get(&format!("/{}", "n".repeat(300))).head.status, 404);
 }
 
 #[test]
@@ -326,12 +336,12 @@ fn bodies_are_skipped_refused_or_the_end() {
     for chunk in vec![b'z'; 60_000].chunks(7_000) {
         client.send(chunk);
     }
-    assert_eq!(client.response().text(), "a");
+    assert_eq!(client.reply().body_text(), "a");
     client.send(
         "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /a HTTP/1.1\r\nHost: x\r\n\r\n",
     );
-    assert_eq!(client.response().status, 405);
-    assert_eq!(client.response().text(), "a");
+    assert_eq!(client.reply().head.status, 405);
+    assert_eq!(client.reply().body_text(), "a");
     let records = site.records.exchanges(3);
     assert_eq!(
         (records[0].req_body_bytes, records[1].req_body_bytes, records[2].req_body_bytes),
@@ -347,7 +357,7 @@ fn bodies_are_skipped_refused_or_the_end() {
         ("GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400),
     ] {
         let response = site.ask(request);
-        assert_eq!((response.status, response.field("connection")), (status, "close"), "{request}");
+        assert_eq!((response.head.status, response.field("connection")), (status, "close"), "{request}");
     }
 }
 
@@ -365,7 +375,7 @@ fn garbage_is_answered_recorded_and_closed() {
     ] {
         let site = Site::new();
         let response = site.ask(garbage);
-        assert_eq!((response.status, response.field("connection")), (status, "close"));
+        assert_eq!((response.head.status, response.field("connection")), (status, "close"));
         let (exchanges, connections) = site.records.connections(1);
         assert_eq!((exchanges.len(), connections[0].exchanges), (1, 1));
         assert_eq!((exchanges[0].status, exchanges[0].phase), (Some(status), "request"));
@@ -376,8 +386,8 @@ fn garbage_is_answered_recorded_and_closed() {
     // What came before the garbage is answered first.
     let mut client = site.connect();
     client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\nnonsense here\r\n");
-    assert_eq!(client.response().text(), "a");
-    assert_eq!(client.response().status, 400);
+    assert_eq!(client.reply().body_text(), "a");
+    assert_eq!(client.reply().head.status, 400);
     client.expect_end();
 }
 
@@ -391,7 +401,7 @@ fn heads_have_a_limit() {
         (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000)), 414),
     ] {
         let site_response = site.ask(&request);
-        assert_eq!(site_response.status, status, "{}", &request[..40]);
+        assert_eq!(site_response.head.status, status, "{}", &request[..40]);
     }
     let records = site.records.exchanges(4);
     assert!(records.iter().all(|record| record.end.reason == Reason::Denied && record.phase == "request"));
@@ -401,7 +411,7 @@ fn heads_have_a_limit() {
     for _ in 0..170 {
         client.send([b'a'; 100]);
     }
-    assert_eq!(client.response().status, 414);
+    assert_eq!(client.reply().head.status, 414);
 }
 
 #[test]
@@ -419,7 +429,7 @@ fn no_answer_to_head_has_a_body_not_even_a_refusal() {
     ] {
         let mut client = site.connect();
         client.send(&request);
-        assert_eq!(client.head().status, status, "{}", &request[..20]);
+        assert_eq!(client.bodiless().head.status, status, "{}", &request[..20]);
         client.expect_end();
     }
 }
@@ -428,17 +438,17 @@ fn no_answer_to_head_has_a_body_not_even_a_refusal() {
 fn the_gap_of_a_reply_is_its_own() {
     let pacing = PacingBuilder { connection: Some(100_000), ..PacingBuilder::default() }.build();
     let site = Site::with(Settings { pacing, ..Settings::default() }, 1, 100);
-    site.folder.file("a", pattern(2_000));
+    site.folder.file("a", pattern(0, 2_000));
     let mut client = site.connect();
     // Paused in the middle of this many; then several of them go in one write.
     client.send(
         "GET /a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4) + &"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(60),
     );
     for _ in 0..4 {
-        client.response();
+        client.reply();
     }
     for _ in 0..60 {
-        client.head();
+        client.bodiless();
     }
     for record in site.records.exchanges(64) {
         let gap = Duration::from_nanos(record.pauses.longest_gap_ns);
@@ -464,8 +474,8 @@ fn a_slow_head_is_given_up() {
     let started = Instant::now();
     let mut client = site.connect();
     client.send("GET /a HTTP/1.1\r\nHos");
-    let response = client.response();
-    assert_eq!((response.status, response.field("connection")), (408, "close"));
+    let response = client.reply();
+    assert_eq!((response.head.status, response.field("connection")), (408, "close"));
     client.expect_end();
     assert!(started.elapsed() >= Duration::from_millis(150));
     let (exchanges, connections) = site.records.connections(1);
@@ -486,7 +496,7 @@ fn a_slow_second_head_has_its_own_time() {
     std::thread::sleep(Duration::from_millis(120));
     let started = Instant::now();
     client.send("GET /a HT");
-    assert_eq!(client.response().status, 408);
+    assert_eq!(client.reply().head.status, 408);
     assert!(started.elapsed() >= Duration::from_millis(145), "{:?}", started.elapsed());
     let record = site.records.exchanges(2).remove(1);
     assert!(record.total < Duration::from_millis(1_000) && record.total >= Duration::from_millis(145));
@@ -505,14 +515,14 @@ fn a_request_that_comes_in_pieces_behind_a_long_reply_has_its_time() {
         site.folder.file("a", "a");
         let mut client = site.connect();
         client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-        let length: usize = client.head().field("content-length").parse().unwrap();
+        let length: usize = client.bodiless().field("content-length").parse().unwrap();
         // Nothing more is read until there is room for another reply: the client could not send the rest.
         client.send(first);
         std::thread::sleep(TIMEOUT + Duration::from_millis(100));
         let resumed = Instant::now();
         client.discard(length);
         client.send(rest);
-        assert_eq!(client.response().status, status, "{first}");
+        assert_eq!(client.reply().head.status, status, "{first}");
         assert!(status == 200 || resumed.elapsed() >= TIMEOUT);
     }
 }
@@ -524,11 +534,11 @@ fn a_request_sent_while_a_reply_is_under_way_starts_when_it_is_sent() {
     site.folder.file("a", "a");
     let mut client = site.connect();
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    let length: usize = client.head().field("content-length").parse().unwrap();
+    let length: usize = client.bodiless().field("content-length").parse().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.take(length).len(), length);
-    assert_eq!(client.response().text(), "a");
+    assert_eq!(client.reply().body_text(), "a");
     let records = site.records.exchanges(2);
     let apart = records[1].started.duration_since(records[0].started).unwrap();
     assert!(apart >= Duration::from_millis(190), "{apart:?}");
@@ -539,7 +549,7 @@ fn a_request_sent_while_a_reply_is_under_way_starts_when_it_is_sent() {
 fn shutdown_answers_what_had_arrived() {
     let mut site = Site::new();
     site.folder.file("a", "a");
-    let mut clients: Vec<Client> = (0..20).map(|_| site.connect()).collect();
+    let mut clients: Vec<Wire> = (0..20).map(|_| site.connect()).collect();
     for client in &mut clients {
         client.get("/a");
     }
@@ -548,7 +558,7 @@ fn shutdown_answers_what_had_arrived() {
     }
     site.stop(Duration::from_secs(10));
     for client in &mut clients {
-        assert_eq!(client.response().text(), "a");
+        assert_eq!(client.reply().body_text(), "a");
         client.expect_end();
     }
     site.join();
@@ -571,7 +581,7 @@ fn an_idle_connection_is_closed_after_its_time() {
     site.folder.file("a", "a");
     let mut client = site.connect();
     for _ in 0..3 {
-        assert_eq!(client.get("/a").text(), "a");
+        assert_eq!(client.get("/a").body_text(), "a");
         // Longer than the header timeout, shorter than the idle one.
         std::thread::sleep(Duration::from_millis(180));
     }
@@ -592,7 +602,7 @@ fn a_slow_body_is_given_up() {
     let site = Site::with(impatient(), 1, 100);
     let mut client = site.connect();
     client.send("GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome");
-    assert_eq!(client.response().status, 408);
+    assert_eq!(client.reply().head.status, 408);
     client.expect_end();
     let record = site.records.exchanges(1).remove(0);
     assert_eq!((record.req_body_bytes, record.end.reason), (4, Reason::Timeout));
@@ -621,10 +631,9 @@ fn a_client_that_leaves_in_the_middle_is_recorded() {
     site.folder.file("big", vec![1; 60_000_000]);
     let mut client = site.connect();
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.head();
+    client.bodiless();
     client.take(100_000);
-    reset_on_close(&client.stream);
-    drop(client);
+    client.reset();
     let (exchanges, connections) = site.records.connections(1);
     assert_eq!(exchanges.len() as u64, connections[0].exchanges);
     let record = &exchanges[0];
@@ -651,13 +660,13 @@ fn a_client_that_leaves_in_a_head_is_recorded() {
 #[test]
 fn a_half_closed_client_gets_all_it_asked_for() {
     let site = Site::new();
-    let content = pattern(2_000_000);
+    let content = pattern(0, 2_000_000);
     site.folder.file("big", &content);
     let mut client = site.connect();
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(client.response().body == content);
-    assert!(client.response().body == content);
+    client.half_close();
+    assert!(client.reply().body == content);
+    assert!(client.reply().body == content);
     client.expect_end();
     let (exchanges, connections) = site.records.connections(1);
     assert!(exchanges.iter().all(|record| record.end.reason == Reason::Ok));
@@ -669,38 +678,38 @@ fn a_full_server_says_so() {
     let site = Site::with(Settings::default(), 1, 2);
     site.folder.file("a", "a");
     let (mut first, mut second) = (site.connect(), site.connect());
-    assert_eq!((first.get("/a").status, second.get("/a").status), (200, 200));
+    assert_eq!((first.get("/a").head.status, second.get("/a").head.status), (200, 200));
     let mut third = site.connect();
-    let response = third.response();
-    assert_eq!((response.status, response.field("retry-after")), (503, "1"));
+    let response = third.reply();
+    assert_eq!((response.head.status, response.field("retry-after")), (503, "1"));
     third.expect_end();
     drop(third);
     let (_, connections) = site.records.connections(1);
     assert_eq!((connections[0].record.end.reason, connections[0].record.phase), (Reason::Denied, "accept"));
     drop(first);
     site.records.connections(2);
-    assert_eq!(site.get("/a").status, 200);
+    assert_eq!(site.get("/a").head.status, 200);
 }
 
 #[test]
 fn shutdown_lets_the_busy_finish_and_the_idle_go() {
     let mut site = Site::new();
-    let content = pattern(20_000_000);
+    let content = pattern(0, 20_000_000);
     site.folder.file("big", &content);
     site.folder.file("a", "a");
     let (mut idle, mut busy, mut fresh) = (site.connect(), site.connect(), site.connect());
     idle.get("/a");
     fresh.get("/a");
     busy.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    let length = busy.head().field("content-length").parse().unwrap();
+    let length = busy.bodiless().field("content-length").parse().unwrap();
     fresh.send("GET /a HTTP/1.1\r\nHost");
     // Until the server has seen it there is nothing to finish.
     std::thread::sleep(Duration::from_millis(50));
     site.stop(Duration::from_secs(10));
     idle.expect_end();
     fresh.send(": x\r\n\r\n");
-    let last = fresh.response();
-    assert_eq!((last.text().as_str(), last.field("connection")), ("a", "close"));
+    let last = fresh.reply();
+    assert_eq!((last.body_text().as_str(), last.field("connection")), ("a", "close"));
     fresh.expect_end();
     assert!(busy.take(length) == content);
     busy.expect_end();
@@ -716,7 +725,7 @@ fn shutdown_cuts_what_does_not_finish() {
     site.folder.file("big", vec![1; 60_000_000]);
     let mut client = site.connect();
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.head();
+    client.bodiless();
     site.stop(Duration::from_secs(60));
     // Asked again, the shorter grace counts.
     site.stop(Duration::from_millis(50));
@@ -731,9 +740,9 @@ fn shutdown_cuts_what_does_not_finish() {
 fn several_pollers_share_one_port() {
     let site = Site::with(Settings::default(), 3, 100);
     site.folder.file("a", "a");
-    let mut clients: Vec<Client> = (0..40).map(|_| site.connect()).collect();
+    let mut clients: Vec<Wire> = (0..40).map(|_| site.connect()).collect();
     for client in &mut clients {
-        assert_eq!(client.get("/a").text(), "a");
+        assert_eq!(client.get("/a").body_text(), "a");
     }
     drop(clients);
     let (_, connections) = site.records.connections(40);
@@ -777,10 +786,10 @@ fn a_file_that_shrinks_ends_the_connection_not_the_server() {
     let path = site.folder.file("big", vec![1; 50_000_000]);
     let mut client = site.connect();
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.head();
+    client.bodiless();
     fs::write(&path, "short").unwrap();
     assert!(client.drain().len() < 50_000_000);
     let record = site.records.exchanges(1).remove(0);
     assert_eq!((record.end.who, record.end.reason), (Who::Local, Reason::SourceFailed));
-    assert_eq!(site.get("/big").text(), "short");
+    assert_eq!(site.get("/big").body_text(), "short");
 }

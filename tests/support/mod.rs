@@ -7,11 +7,13 @@
 mod log;
 mod programs;
 mod serve;
+mod site;
 mod wire;
 
 pub(crate) use log::{Log, check_line, end, number};
 pub(crate) use programs::{Nginx, program};
 pub(crate) use serve::{Serve, Stopped};
+pub(crate) use site::Site;
 pub(crate) use wire::{Reply, Wire};
 
 use std::time::{Duration, Instant};

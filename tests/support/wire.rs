@@ -12,7 +12,7 @@ use super::PATIENCE;
 
 /// One connection.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     local: SocketAddr,
     clock: Clock,
     /// Bytes that were read and belong to the next reply.
@@ -31,6 +31,19 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// When the bytes of the body came, on the clock of the connection.
     pub(crate) reads: Vec<Read>,
+}
+
+impl Reply {
+    /// The value of a field of the head; empty where there is none.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        let fields = self.text.lines().filter_map(|line| line.split_once(':'));
+        let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.next().map_or("", |(_, value)| value.trim())
+    }
+
+    pub(crate) fn body_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
 }
 
 impl Wire {
@@ -60,9 +73,9 @@ impl Wire {
         self.clock.now()
     }
 
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("sends");
-        self.sent += bytes.len() as u64;
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("sends");
+        self.sent += bytes.as_ref().len() as u64;
     }
 
     /// Asks for a file, with further header lines (each with its end).
@@ -97,6 +110,50 @@ impl Wire {
             assert_eq!(reply.body.len() as u64, length, "the body is cut off");
         }
         reply
+    }
+
+    /// Takes a reply that has no body, whatever length its head tells of.
+    pub(crate) fn bodiless(&mut self) -> Reply {
+        let (head, text) = self.head();
+        Reply { head, text, body: Vec::new(), reads: Vec::new() }
+    }
+
+    /// Takes so many bytes.
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
+        while self.ahead.len() < length {
+            assert_ne!(self.fill(), 0, "closed before {length} bytes were there");
+        }
+        self.ahead.drain(..length).collect()
+    }
+
+    /// Takes so many bytes and keeps none.
+    pub(crate) fn discard(&mut self, length: usize) {
+        let mut left = length;
+        while left > 0 {
+            assert!(
+                !self.ahead.is_empty() || self.fill() > 0,
+                "closed, {left} of {length} bytes were to come"
+            );
+            let part = left.min(self.ahead.len());
+            self.ahead.drain(..part);
+            left -= part;
+        }
+    }
+
+    /// Takes what still comes, whatever ends it.
+    pub(crate) fn drain(&mut self) -> Vec<u8> {
+        let mut buffer = [0; 65_536];
+        while let Ok(n @ 1..) = self.stream.read(&mut buffer) {
+            self.received += n as u64;
+            self.ahead.extend_from_slice(&buffer[..n]);
+        }
+        std::mem::take(&mut self.ahead)
+    }
+
+    /// The other end closes, and has sent nothing more.
+    pub(crate) fn expect_end(&mut self) {
+        while self.fill() > 0 {}
+        assert!(self.ahead.is_empty(), "more came: {:?}", String::from_utf8_lossy(&self.ahead));
     }
 
     /// Takes of the body up to `most` bytes in all, for at most `time`.
