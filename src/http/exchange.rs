@@ -171,7 +171,8 @@ impl Exchange {
         let connection = Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
         let phase = self.phase(in_handler);
         let mut cut = self.known(connection, clock);
-        let closed = opened + record.duration;
+        // The close has its turn's moment, the reply's first byte perhaps a later reading of the clock in the same turn.
+        let closed = (opened + record.duration).max(self.latest());
         cut.total = closed - self.started;
         if let (Some(begun), Some(reply)) = (self.begun, self.reply) {
             let sent = record.plain_out.saturating_sub(begun.offset).min(reply.head_len + reply.body_len);
@@ -269,12 +270,23 @@ fn between(before: &Pauses, after: &Pauses, longest_gap_ns: u64) -> Pauses {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use tidegate_poller::{Edge, Sums};
+
     use super::*;
 
     const MS: u64 = 1_000_000;
 
     fn at(millis: u64) -> Moment {
         Moment::from_nanos(1_000 * MS + millis * MS)
+    }
+
+    /// Whose reply is queued.
+    fn replied(id: u64, started: Moment) -> Exchange {
+        let end = End::local(Reason::Ok);
+        let reply = ReplyFacts { status: Status::OK, head_len: 9, body_len: 0, end, phase: Phase::Reply };
+        let mut exchange = Exchange::new(id, Asked::Broken(Vec::new()), started, 10);
+        exchange.reply = Some(reply);
+        exchange
     }
 
     /// Of a connection that was opened at 0 and reset at 100 ms, after a silence of 90 ms.
@@ -305,16 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_begins_in_the_turn_of_the_close_does_not_end_before_it() {
+        let clock = Clock::new(at(0), SystemTime::UNIX_EPOCH);
+        let mut exchange = replied(1, at(100));
+        let (edge, reached, sums) = (Edge::Begin { free: 0 }, at(100), Sums::default());
+        exchange.begin(&Passed { id: 1, edge, at: at(100), reached, offset: 0, sums }, at(101));
+        let cut = exchange.cut(&reset(), at(0), &clock, None, false);
+        assert_eq!(cut.first_byte, Some(Duration::from_millis(1)));
+        assert!(cut.total >= Duration::from_millis(1), "{:?}", cut.total);
+    }
+
+    #[test]
     fn a_reply_that_never_began_waited_since_its_turn_came() {
         let clock = Clock::new(at(0), SystemTime::UNIX_EPOCH);
         let front = Front { since: at(93), pauses: Pauses { throttled_ns: 88 * MS, ..Pauses::default() } };
-        let cut = |in_front| {
-            let mut exchange = Exchange::new(2, Asked::Broken(Vec::new()), at(40), 10);
-            let end = End::local(Reason::Ok);
-            exchange.reply =
-                Some(ReplyFacts { status: Status::OK, head_len: 9, body_len: 0, end, phase: Phase::Reply });
-            exchange.cut(&reset(), at(0), &clock, in_front, false)
-        };
+        let cut = |in_front| replied(2, at(40)).cut(&reset(), at(0), &clock, in_front, false);
         let first = cut(Some(&front));
         assert_eq!((first.pauses.throttled_ns, first.pauses.longest_gap_ns), (7 * MS, 7 * MS));
         assert_eq!((first.total, first.first_byte, first.wire_out), (Duration::from_millis(60), None, 0));
