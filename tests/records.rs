@@ -3,9 +3,10 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::{Log, PATIENCE, Serve, Wire, check_line, end, number};
+use support::{Log, PATIENCE, Serve, Wire, check_log, end, number};
 use tidegate_meter::account;
 use tidegate_meter::scratch::pattern;
 use tidegate_meter::sys::{self, Tell};
@@ -13,12 +14,12 @@ use tidegate_meter::sys::{self, Tell};
 /// Stops the server and checks what holds for every line.
 fn log_of(serve: Serve) -> Log {
     let log = serve.stop().log();
-    log.connections.iter().chain(&log.exchanges).for_each(check_line);
+    check_log(&log);
     log
 }
 
 /// Waits until the log has the record of the connection from there: it ended before the server did.
-fn await_record(serve: &Serve, wire_from: std::net::SocketAddr) {
+fn await_record(serve: &Serve, wire_from: SocketAddr) {
     let from = wire_from.to_string();
     serve.await_log("the connection's record", |log| {
         log.connections.iter().any(|line| line["peer"] == from.as_str())
@@ -388,4 +389,69 @@ fn one_connection_too_many_is_told_so_and_recorded() {
     });
     let log = log_of(serve);
     assert_eq!(log.connection(from)["end_reason"], "denied");
+}
+
+/// A client that does some of what clients do, good and bad, and goes.
+fn misbehave(to: SocketAddr, random: &mut fastrand::Rng) {
+    let mut wire = match random.u8(..3) {
+        0 => Wire::connect_with_window(to, 4_096),
+        _ => Wire::connect(to),
+    };
+    for _ in 0..random.u8(..6) {
+        let file = ["none", "0", "10", "5000", "300000", "9000000"][random.usize(..6)];
+        let close = if random.u8(..4) == 0 { "Connection: close\r\n" } else { "" };
+        let method = if random.u8(..4) == 0 { "HEAD" } else { "GET" };
+        let mut request = format!("{method} /{file} HTTP/1.1\r\nHost: x\r\n{close}\r\n").into_bytes();
+        match random.u8(..10) {
+            0 => request = (0..random.usize(1..300)).map(|_| random.u8(..)).collect(),
+            1 => request.truncate(random.usize(1..request.len())),
+            2 => {
+                request = b"POST /10 HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n".to_vec();
+                request.resize(request.len() + random.usize(..6_000), b'z');
+            }
+            3 => request = request.repeat(30),
+            _ => {}
+        }
+        if !wire.try_send(&request) {
+            return;
+        }
+        if random.bool() {
+            wire.read_for(Duration::from_millis(random.u64(1..60)), random.usize(1..2_000_000));
+        }
+    }
+    match random.u8(..4) {
+        0 => wire.reset(),
+        1 => wire.half_close(),
+        2 => {
+            wire.half_close();
+            wire.read_for(Duration::from_millis(300), usize::MAX);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_clients_do_the_lines_add_up() {
+    let seed =
+        std::env::var("TIDEGATE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("TIDEGATE_SEED={seed}");
+    for arguments in [
+        &["--send-timeout", "200ms"][..],
+        &["--rate", "300kB", "--rate-after", "20k", "--max-connections", "6"],
+        &["--rate", "2MB", "--client-rate", "3MB", "--total-rate", "4MB", "--pollers", "1"],
+    ] {
+        let common = ["--header-timeout", "300ms", "--idle-timeout", "300ms", "--shutdown-timeout", "500ms"];
+        let serve = Serve::start(&[arguments, &common].concat());
+        for bytes in [0, 10, 5_000, 300_000, 9_000_000] {
+            serve.file(&bytes.to_string(), bytes);
+        }
+        std::thread::scope(|scope| {
+            for client in 0..8 {
+                let (to, mut random) = (serve.address(), fastrand::Rng::with_seed(seed.wrapping_add(client)));
+                scope.spawn(move || (0..12).for_each(|_| misbehave(to, &mut random)));
+            }
+        });
+        let log = log_of(serve);
+        assert_eq!(log.connections.len(), 8 * 12, "{arguments:?}");
+    }
 }

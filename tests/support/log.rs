@@ -73,6 +73,29 @@ pub(crate) fn end(line: &Value) -> String {
     format!("{}/{}", word("end_who"), word("end_reason"))
 }
 
+/// What holds for a whole log, whatever happened: each line for itself, and those of a connection together.
+pub(crate) fn check_log(log: &Log) {
+    log.connections.iter().chain(&log.exchanges).for_each(check_line);
+    for connection in &log.connections {
+        let id = number(connection, "conn_id");
+        let of_it = log.connections.iter().filter(|line| number(line, "conn_id") == id).count();
+        assert_eq!(of_it, 1, "more than one record: {connection:#}");
+        let exchanges: Vec<&Value> =
+            log.exchanges.iter().filter(|line| number(line, "conn_id") == id).collect();
+        let sum = |field: &str| exchanges.iter().map(|line| number(line, field)).sum::<u64>();
+        assert_eq!(number(connection, "exchanges"), exchanges.len() as u64, "{connection:#}");
+        for (line, nth) in exchanges.iter().zip(1..) {
+            assert_eq!(number(line, "exchange_id"), nth, "{line:#}");
+            assert_eq!(line["peer"], connection["peer"]);
+        }
+        // Who is turned away gets a reply, and some of what comes in is nobody's.
+        assert!(connection["end_phase"] == "accept" || sum("wire_out") == number(connection, "wire_out"));
+        assert!(sum("wire_in") <= number(connection, "wire_in"), "{connection:#} {exchanges:#?}");
+    }
+    let known = |id: u64| log.connections.iter().any(|line| number(line, "conn_id") == id);
+    assert!(log.exchanges.iter().all(|line| known(number(line, "conn_id"))), "an exchange of no connection");
+}
+
 /// What holds for every line of a connection or an exchange, whatever happened: sums are there, 0 included, and
 /// times fit together.
 pub(crate) fn check_line(line: &Value) {
@@ -93,14 +116,29 @@ pub(crate) fn check_line(line: &Value) {
                 number(line, field);
             }
             number(line, "exchange_id");
-            let total = number(line, "total_us");
-            for part in ["ttfb_us", "transfer_us"] {
-                assert!(line[part].is_null() || number(line, part) <= total, "{part} in {line:#}");
+            for [whole, head, body] in [
+                ["wire_in", "req_header_bytes", "req_body_bytes"],
+                ["wire_out", "resp_header_bytes", "resp_body_bytes"],
+            ] {
+                assert_eq!(number(line, whole), number(line, head) + number(line, body), "{line:#}");
             }
+            assert_eq!(line["ttfb_us"].is_null(), number(line, "wire_out") == 0, "{line:#}");
+            check_times(line, "total_us", &["ttfb_us", "transfer_us"]);
         }
         _ => {
             number(line, "exchanges");
-            number(line, "duration_us");
+            check_times(line, "duration_us", &[]);
         }
+    }
+}
+
+/// No part of a time is longer than the whole.
+fn check_times(line: &Value, whole: &str, moments: &[&str]) {
+    let total = number(line, whole);
+    for part in ["throttled_us", "blocked_us", "held_us", "starved_us", "longest_gap_us"] {
+        assert!(number(line, part) <= total, "{part} in {line:#}");
+    }
+    for part in moments {
+        assert!(line[part].is_null() || number(line, part) <= total, "{part} in {line:#}");
     }
 }

@@ -10,7 +10,7 @@ mod serve;
 mod site;
 mod wire;
 
-pub(crate) use log::{Log, check_line, end, number};
+pub(crate) use log::{Log, check_line, check_log, end, number};
 pub(crate) use programs::{Nginx, program};
 pub(crate) use serve::{Serve, Stopped};
 pub(crate) use site::Site;

@@ -241,6 +241,25 @@ impl Wire {
         true
     }
 
+    /// Sends, if the other end takes it within its time.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Takes what comes for so long, up to so much, until an end of whatever kind.
+    pub(crate) fn read_for(&mut self, time: Duration, most: usize) {
+        let end = self.now() + time.as_nanos() as u64;
+        let (mut left, mut buffer) = (most, [0; 65_536]);
+        self.stream.set_read_timeout(Some(time)).expect("a timeout");
+        while left > 0 && self.now() < end {
+            match self.stream.read(&mut buffer) {
+                Ok(n @ 1..) => left = left.saturating_sub(n),
+                _ => break,
+            }
+        }
+    }
+
     /// Asks and takes the whole reply; the status, or nothing when the other end closes or resets in its place.
     pub(crate) fn try_get(&mut self, path: &str) -> Option<u16> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
