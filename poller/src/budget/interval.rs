@@ -66,11 +66,11 @@ pub(crate) fn own_credit_ceiling(rate: u64, quantum: u64, interval_ns: u64, burs
 }
 
 /// Wakers sit on a grid that many times finer than the interval.
-const GRID: u64 = 64;
+const GRID: u64 = 16;
 
-/// Moves the end of a pause to the nearest point of a grid a sixty-fourth of the interval wide, so that sockets that would
+/// Moves the end of a pause to the nearest point of a grid a sixteenth of the interval wide, so that sockets that would
 /// wake one by one wake together. Half of the pauses end a little early; [`early_bytes`] lets those through. (Moved later
-/// each time, every interval would be a sixty-fourth too long.)
+/// each time, every interval would be a thirty-second too long.)
 pub(crate) fn on_grid(when: Moment, interval_ns: u64, now: Moment) -> Moment {
     let step = (interval_ns / GRID).max(1);
     let nearest = when.as_nanos().saturating_add(step / 2) / step * step;
