@@ -1,7 +1,8 @@
 //! Event-driven networking with byte-rate budgets.
 //!
 //! The sockets, the gate and the budgets are those of [`tidegate_poller`]; this crate puts protocols, records and
-//! the program on top. Imports run one way: `cli → http → net → runtime → poller`; [`record`] is read by sinks and
+//! the program on top. Imports run one way: `cli → http → net → task → runtime →
+//! poller`; [`record`] is read by sinks and
 //! knows none of them.
 //!
 //! | feature | brings |
@@ -13,6 +14,7 @@
 pub mod net;
 pub mod record;
 pub mod runtime;
+pub mod task;
 
 #[cfg(feature = "http")]
 pub mod http;

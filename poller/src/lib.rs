@@ -67,7 +67,7 @@ pub mod transport;
 
 pub use budget::{Budget, BudgetBuilder, KeyedBudgets, Limit};
 pub use event::{
-    Config, Direction, Figures, Handle, Io, ListenerId, Listening, Poller, SocketHandle, SocketOptions,
+    Config, Direction, Figures, Handle, Hook, Io, ListenerId, Listening, Poller, SocketHandle, SocketOptions,
     SubmitError,
 };
 pub use ledger::{Ledger, Sums};

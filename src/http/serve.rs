@@ -11,7 +11,7 @@ use tidegate_poller::{Config, Poller};
 use crate::http::{Census, Door, Files, Service, Settings};
 use crate::net::Listeners;
 use crate::record::Sinks;
-use crate::runtime::{Handles, Runtime, Setup};
+use crate::runtime::{Handles, Runtime};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -33,16 +33,16 @@ pub fn serve_files(
     let address = listeners.address();
     let files = Files::new(Arc::new(root));
     let census = Census::new(max_connections);
-    let setups = listeners.into_sockets().into_iter().map(|socket| {
+    let mut runtime = Runtime::builder().name(config.name.clone()).config(config.clone()).pollers(0);
+    for socket in listeners.into_sockets() {
         let (files, settings, sinks, census) =
             (files.clone(), settings.clone(), sinks.clone(), census.clone());
-        let setup = move |poller: &mut Poller| {
+        runtime = runtime.poller(move |poller: &mut Poller| {
             let service = Service::new(Box::new(files), settings, sinks, census, poller.now());
             poller.listen(socket, Box::new(Door::new(Rc::new(service)))).map(drop)
-        };
-        Box::new(setup) as Setup
-    });
-    Ok(Server { address, runtime: Runtime::start(config, setups.collect())? })
+        });
+    }
+    Ok(Server { address, runtime: runtime.build()? })
 }
 
 impl Server {
@@ -53,7 +53,7 @@ impl Server {
 
     /// Reaches its pollers, to stop them.
     pub fn handles(&self) -> Handles {
-        self.runtime.handles()
+        self.runtime.pollers()
     }
 
     /// Waits until it has ended.

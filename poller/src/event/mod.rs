@@ -13,16 +13,18 @@
 //! 5. **Due timers.**
 //! 6. **Visits**, in line: listeners accept; a socket reads and its session is called, then its gate runs, all up
 //!    to the visit's caps. Who stops early gets in line for the next turn, for no edge will come.
-//! 7. **Settle** with the shared budgets, then the gates whose turn it is.
-//! 8. **Teardown** of what ended: the one place where a ledger becomes a record.
+//! 7. **The hook**: the embedder's own work, if it has set one ([`Hook`]).
+//! 8. **Settle** with the shared budgets, then the gates whose turn it is.
+//! 9. **Teardown** of what ended: the one place where a ledger becomes a record.
 //!
-//! Sessions are called in phases 4 to 7, one at a time, and never from within their own calls: what a session
+//! Sessions are called in phases 4 to 8, one at a time, and never from within their own calls: what a session
 //! asks of its [`Io`] is queued or noted, and done when the call has returned. A panic in a session ends that
 //! socket only.
 
 mod config;
 mod figures;
 mod handle;
+mod hook;
 mod io;
 mod limits;
 mod listener;
@@ -37,6 +39,7 @@ mod visit;
 pub use config::{Config, SocketOptions};
 pub use figures::Figures;
 pub use handle::{Handle, SocketHandle, SubmitError};
+pub use hook::Hook;
 pub use io::{Direction, Io};
 pub use listener::{ListenerId, Listening};
 pub use poller::Poller;

@@ -17,7 +17,7 @@ use super::listener::Listener;
 use super::pools::Pools;
 use super::socket::{Life, Socket};
 use super::timers::{Due, Key};
-use super::{Config, Io};
+use super::{Config, Hook, Io};
 use crate::budget::Signal;
 use crate::gate::Env;
 use crate::moment::Moment;
@@ -79,6 +79,8 @@ pub struct Poller {
     pub(super) doomed: Vec<Key>,
     dooming: Vec<Key>,
     pub(super) stopping: bool,
+    /// Absent while it is called, and where there is none.
+    hook: Option<Box<dyn Hook>>,
 }
 
 impl Poller {
@@ -119,6 +121,7 @@ impl Poller {
             doomed: Vec::new(),
             dooming: Vec::new(),
             stopping: false,
+            hook: None,
             poll,
             config,
         })
@@ -173,13 +176,19 @@ impl Poller {
         }
         self.fire_timers(); // 5
         self.visit_all(); // 6
-        self.settle(); // 7
-        self.tear_down_doomed(); // 8
+        self.run_hook(); // 7
+        self.settle(); // 8
+        self.tear_down_doomed(); // 9
         let counters = &self.shared.counters;
         add(&counters.turns, 1);
         counters.open.store(self.sockets.len() as u64, Relaxed);
         self.in_turn = false;
         Ok(())
+    }
+
+    /// Has the embedder's own work done in each turn from now on; replaces what was set before.
+    pub fn set_hook(&mut self, hook: Box<dyn Hook>) {
+        self.hook = Some(hook);
     }
 
     /// This turn's moment; between turns, the clock is read.
@@ -258,8 +267,9 @@ impl Poller {
         }
     }
 
-    /// Remembers a deadline that wants better than milliseconds.
-    pub(super) fn remember_sharp(&mut self, at: Moment) {
+    /// Remembers a deadline that wants better than milliseconds: the loop's sleep otherwise ends on a whole one, up to
+    /// a millisecond late. For deadlines that also wake the loop otherwise, as a timer or by [`Hook::deadline`].
+    pub fn remember_sharp(&mut self, at: Moment) {
         if self.sharp.len() < SHARP_KEPT {
             let place = self.sharp.partition_point(|other| *other > at);
             self.sharp.insert(place, at);
@@ -274,7 +284,9 @@ impl Poller {
         } else {
             let now = sys::now();
             average(&self.shared.counters.turn_ns, now.nanos_since(self.now));
-            let deadline = [self.wheel.next_deadline(), self.pacer.deadline()].into_iter().flatten().min();
+            let hook = self.hook.as_ref().and_then(|hook| hook.deadline());
+            let deadline =
+                [self.wheel.next_deadline(), self.pacer.deadline(), hook].into_iter().flatten().min();
             self.arm_sharp(now);
             let wait = deadline.map(|deadline| deadline - now);
             ([wait, max_wait].into_iter().flatten().min(), true)
@@ -438,6 +450,17 @@ impl Poller {
     }
 
     /// Phase 7.
+    fn run_hook(&mut self) {
+        let Some(mut hook) = self.hook.take() else { return };
+        if catch_unwind(AssertUnwindSafe(|| hook.turn(self))).is_err() {
+            log::error!("{}: the hook panicked", self.config.name);
+            add(&self.shared.counters.panics, 1);
+        }
+        // Unless it has set another in its place.
+        self.hook.get_or_insert(hook);
+    }
+
+    /// Phase 8.
     fn settle(&mut self) {
         self.pacer.settle(self.now);
         while let Some(owner) = self.pacer.next_turn(self.now) {
@@ -488,7 +511,7 @@ impl Poller {
         Token((key.index as usize) | ((key.generation as usize) << 32))
     }
 
-    /// Phase 8.
+    /// Phase 9.
     pub(super) fn tear_down_doomed(&mut self) {
         let mut dooming = std::mem::take(&mut self.dooming);
         std::mem::swap(&mut self.doomed, &mut dooming);

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tidegate_poller::{Config, Figures, Handle, Poller};
 
+use super::local;
+
 /// Threads that each run a poller.
 #[derive(Debug)]
-pub struct Runtime {
+pub(crate) struct Pollers {
     threads: Vec<JoinHandle<()>>,
     handles: Handles,
     /// Each thread says how it ended.
@@ -19,29 +21,29 @@ pub struct Runtime {
 }
 
 /// Reaches the pollers of a runtime from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Handles(Vec<Handle>);
 
 /// What each poller is given to do when it starts, on its own thread.
 pub type Setup = Box<dyn FnOnce(&mut Poller) -> io::Result<()> + Send>;
 
-impl Runtime {
+impl Pollers {
     /// Starts a thread for each of `setups`, called `NAME-N`, and returns when all have been set up. When one cannot
     /// be, the others are stopped and the error is returned.
-    pub fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Runtime> {
+    pub(crate) fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Pollers> {
         let (end, ended) = mpsc::channel();
-        let mut runtime = Runtime { threads: Vec::new(), handles: Handles(Vec::new()), ended, end };
+        let mut pollers = Pollers { threads: Vec::new(), handles: Handles(Vec::new()), ended, end };
         for (index, setup) in setups.into_iter().enumerate() {
-            let started = runtime
+            let started = pollers
                 .start_one(Config { name: format!("{}-{index}", config.name), ..config.clone() }, setup);
             if let Err(error) = started {
-                runtime.handles.shutdown(Duration::ZERO);
+                pollers.handles.shutdown(Duration::ZERO);
                 // The first error is the one that says what is wrong.
-                let _ = runtime.join();
+                let _ = pollers.join();
                 return Err(error);
             }
         }
-        Ok(runtime)
+        Ok(pollers)
     }
 
     fn start_one(&mut self, config: Config, setup: Setup) -> io::Result<()> {
@@ -53,6 +55,7 @@ impl Runtime {
                 Ok(poller) => poller,
                 // Said to whoever starts it; the thread itself has nothing to add.
                 Err(error) => {
+                    local::leave();
                     let _ = tell.send(Err(error));
                     return;
                 }
@@ -61,6 +64,7 @@ impl Runtime {
             let ran = catch_unwind(AssertUnwindSafe(|| poller.run()));
             // What is left gets its records before anybody is told.
             drop(poller);
+            local::leave();
             let _ = end.send(ran.unwrap_or_else(|_| Err(io::Error::other("a poller panicked"))));
         })?;
         self.threads.push(thread);
@@ -72,12 +76,12 @@ impl Runtime {
     }
 
     /// Reaches the pollers.
-    pub fn handles(&self) -> Handles {
+    pub(crate) fn handles(&self) -> Handles {
         self.handles.clone()
     }
 
     /// Waits until all pollers have ended. When one fails, the others are stopped.
-    pub fn join(self) -> io::Result<()> {
+    pub(crate) fn join(self) -> io::Result<()> {
         // Without our own end, the channel closes when the last thread has ended.
         drop(self.end);
         let mut outcome = Ok(());
@@ -126,18 +130,18 @@ mod tests {
 
     #[test]
     fn starts_and_stops() {
-        let runtime = Runtime::start(&Config::default(), setups(2, |_| Ok(()))).unwrap();
-        assert_eq!(runtime.handles().figures().len(), 2);
-        runtime.handles().shutdown(Duration::ZERO);
-        runtime.join().unwrap();
+        let pollers = Pollers::start(&Config::default(), setups(2, |_| Ok(()))).unwrap();
+        assert_eq!(pollers.handles().figures().len(), 2);
+        pollers.handles().shutdown(Duration::ZERO);
+        pollers.join().unwrap();
     }
 
     #[test]
     fn one_that_cannot_start_stops_the_others() {
         let failing = |index| if index == 1 { Err(io::Error::other("as planned")) } else { Ok(()) };
-        let error = Runtime::start(&Config::default(), setups(3, failing)).unwrap_err();
+        let error = Pollers::start(&Config::default(), setups(3, failing)).unwrap_err();
         assert_eq!(error.to_string(), "as planned");
         let panicking = |index| if index == 1 { panic!("as planned") } else { Ok(()) };
-        assert!(Runtime::start(&Config::default(), setups(2, panicking)).is_err());
+        assert!(Pollers::start(&Config::default(), setups(2, panicking)).is_err());
     }
 }

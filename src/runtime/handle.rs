@@ -1,0 +1,350 @@
+//! The runtime and the handle to it.
+
+use std::any::{Any, TypeId};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tidegate_poller::offload::Offload;
+use tidegate_poller::{Config, Figures, Moment, Poller};
+
+use super::builder::Builder;
+use super::compute::Compute;
+use super::local::{self, Inbox, Job, TimerKey};
+use super::pollers::{Handles, Pollers, Setup};
+use super::work::Work;
+
+/// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
+/// time.
+pub struct Runtime {
+    core: RuntimeHandle,
+    pollers: Option<Pollers>,
+}
+
+/// Reaches a runtime, from any thread; cheap to clone. It does not keep the threads alive.
+#[derive(Clone)]
+pub struct RuntimeHandle(Arc<Core>);
+
+/// What was asked for would have the calling thread, one of the runtime's own, wait for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnThread;
+
+/// How a runtime is doing.
+#[derive(Clone, Debug)]
+pub struct RuntimeFigures {
+    /// Of each poller.
+    pub pollers: Vec<Figures>,
+    /// Series and tasks that were started and have not ended.
+    pub running: usize,
+    /// Computations that wait for a thread.
+    pub compute_queued: usize,
+    /// Computations that were dropped because the queue was full.
+    pub compute_refused: u64,
+    /// How often callbacks held a poller for more than 50 ms.
+    pub pollers_held: u64,
+}
+
+struct Core {
+    /// Tells this runtime's threads from those of others.
+    id: u64,
+    inboxes: Box<[Arc<Inbox>]>,
+    /// Once all have started.
+    started: std::sync::OnceLock<Handles>,
+    next_poller: AtomicUsize,
+    next_key: AtomicU64,
+    compute: Compute,
+    offload: Offload,
+    stopping: AtomicBool,
+    running: Mutex<Slab<Option<Cut>>>,
+    none_running: Condvar,
+    extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+}
+
+/// Cuts what was started short.
+pub(crate) type Cut = Box<dyn Fn() + Send>;
+
+thread_local! {
+    /// The runtime that the thread belongs to; zero for none.
+    static RUNTIME: Cell<u64> = const { Cell::new(0) };
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Runtime {
+    /// A runtime with one poller and a computing thread for each CPU.
+    pub fn new() -> io::Result<Runtime> {
+        Runtime::builder().build()
+    }
+
+    /// A runtime to be described.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(super) fn launch(builder: Builder) -> io::Result<Runtime> {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let enter = move || RUNTIME.set(id);
+        let mut setups = builder.setups;
+        while setups.len() < builder.pollers.max(1) {
+            setups.push(Box::new(|_| Ok(())));
+        }
+        let inboxes: Box<[_]> = setups.iter().map(|_| Inbox::new()).collect();
+        let compute = Compute::start(&builder.name, builder.compute_threads, builder.compute_queue, enter)?;
+        let core = RuntimeHandle(Arc::new(Core {
+            id,
+            inboxes,
+            started: std::sync::OnceLock::new(),
+            next_poller: AtomicUsize::new(0),
+            next_key: AtomicU64::new(1),
+            compute,
+            offload: Offload::new(),
+            stopping: AtomicBool::new(false),
+            running: Mutex::default(),
+            none_running: Condvar::new(),
+            extensions: Mutex::default(),
+        }));
+        let mut runtime = Runtime { core: core.clone(), pollers: None };
+        let setups = setups.into_iter().enumerate().map(|(index, setup)| {
+            let inbox = core.0.inboxes[index].clone();
+            let wrapped = move |poller: &mut Poller| {
+                enter();
+                local::enter(poller, inbox);
+                setup(poller)
+            };
+            Box::new(wrapped) as Setup
+        });
+        let config = Config { name: builder.name, ..builder.config };
+        let pollers = Pollers::start(&config, setups.collect())?;
+        let _ = core.0.started.set(pollers.handles());
+        runtime.pollers = Some(pollers);
+        Ok(runtime)
+    }
+
+    /// Reaches its pollers.
+    pub fn pollers(&self) -> Handles {
+        self.core.pollers().cloned().unwrap_or_default()
+    }
+
+    /// A handle to it.
+    pub fn handle(&self) -> RuntimeHandle {
+        self.core.clone()
+    }
+
+    /// Stops: nothing more is started, what runs has until `grace` is over to end, and is cut then, its `finally`
+    /// included. Returns when all threads have ended.
+    pub fn stop(mut self, grace: Duration) -> Result<(), OwnThread> {
+        self.core.check_thread()?;
+        self.end(grace);
+        Ok(())
+    }
+
+    /// Waits until the pollers have ended, which others asked of them by [`RuntimeHandle::pollers`]; then stops the rest.
+    pub fn join(mut self) -> io::Result<()> {
+        let ended = self.pollers.take().map_or(Ok(()), Pollers::join);
+        self.end(Duration::ZERO);
+        ended
+    }
+
+    fn end(&mut self, grace: Duration) {
+        let core = &self.core.0;
+        let deadline = Instant::now() + grace;
+        core.stopping.store(true, Ordering::SeqCst);
+        let mut running = core.lock_running();
+        while !running.is_empty() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            running = core.none_running.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let cuts: Vec<Cut> = running.iter_mut().filter_map(|(_, cut)| cut.take()).collect();
+        drop(running);
+        for cut in cuts {
+            cut();
+        }
+        core.compute.close();
+        if let Some(pollers) = self.pollers.take() {
+            pollers.handles().shutdown(deadline.saturating_duration_since(Instant::now()));
+            if let Err(error) = pollers.join() {
+                log::error!("a poller ended with an error: {error}");
+            }
+        }
+        core.compute.join();
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        match self.core.check_thread() {
+            Ok(()) => self.end(Duration::ZERO),
+            Err(OwnThread) => {
+                log::error!(
+                    "a runtime was dropped on one of its own threads, which cannot wait for itself: its threads are told to end, and left alone"
+                );
+                self.core.0.stopping.store(true, Ordering::SeqCst);
+                self.core.0.compute.close();
+                if let Some(pollers) = &self.pollers {
+                    pollers.handles().shutdown(Duration::ZERO);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
+}
+
+impl RuntimeHandle {
+    /// Reaches its pollers.
+    pub fn pollers(&self) -> Option<&Handles> {
+        self.0.started.get()
+    }
+
+    /// How it is doing.
+    pub fn figures(&self) -> RuntimeFigures {
+        RuntimeFigures {
+            pollers: self.pollers().map(Handles::figures).unwrap_or_default(),
+            running: self.0.lock_running().len(),
+            compute_queued: self.0.compute.queued(),
+            compute_refused: self.0.compute.refused(),
+            pollers_held: self.0.inboxes.iter().map(|inbox| inbox.held.get()).sum(),
+        }
+    }
+
+    /// Whether it is stopping, and starts nothing more.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the calling thread is none of this runtime's, and so may wait for what they do.
+    pub fn check_thread(&self) -> Result<(), OwnThread> {
+        match RUNTIME.try_with(Cell::get) {
+            Ok(id) if id == self.0.id => Err(OwnThread),
+            _ => Ok(()),
+        }
+    }
+
+    /// What this runtime keeps of a type, made when first asked for. For what would otherwise be global: named
+    /// counters, pools of connections.
+    pub fn extension<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let mut extensions = self.0.extensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = extensions.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())).clone();
+        drop(extensions);
+        // Under its own type's key there is nothing else.
+        found.downcast().unwrap_or_default()
+    }
+
+    /// Threads for what blocks.
+    pub fn offload(&self) -> &Offload {
+        &self.0.offload
+    }
+
+    /// Runs `job` on a poller's thread: the calling one where that is a poller, else one after the other.
+    pub(crate) fn submit_to_poller(&self, job: Job) {
+        let index = self.poller_here_or_next();
+        self.0.inboxes[index].submit(job);
+    }
+
+    /// Has `work` computed.
+    pub(crate) fn compute(&self, job: Box<dyn Work>) {
+        self.0.compute.submit(job);
+    }
+
+    /// Has `work` get ready at `at`, on a poller's thread: the calling one where that is a poller, else one after the other.
+    pub(crate) fn start_timer(&self, at: Moment, work: Box<dyn Work>) {
+        let index = self.poller_here_or_next();
+        self.0.inboxes[index].start_timer(at, None, work);
+    }
+
+    /// The same, with a key to [cancel](RuntimeHandle::cancel_timer) it by.
+    pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<dyn Work>) -> (usize, TimerKey) {
+        let index = self.poller_here_or_next();
+        let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
+        self.0.inboxes[index].start_timer(at, Some(key), work);
+        (index, key)
+    }
+
+    /// Drops a timer's work, unless it got ready.
+    pub(crate) fn cancel_timer(&self, (index, key): (usize, TimerKey)) {
+        self.0.inboxes[index].cancel_timer(key);
+    }
+
+    /// Counts something that runs, until what is returned is dropped. `cut` ends it when the runtime stops. `None`: the
+    /// runtime is stopping.
+    pub(crate) fn begin(&self, cut: Cut) -> Option<Running> {
+        let mut running = self.0.lock_running();
+        if self.is_stopping() {
+            return None;
+        }
+        let index = running.insert(Some(cut));
+        drop(running);
+        Some(Running { core: self.clone(), index })
+    }
+
+    /// Has `work` go on on a poller's thread.
+    pub(crate) fn ready_on_poller(&self, index: usize, work: Box<dyn Work>) {
+        self.0.inboxes[index].ready(work);
+    }
+
+    /// The calling thread's poller, if it is one, else one after the other.
+    pub(crate) fn poller_here_or_next(&self) -> usize {
+        let inboxes = &self.0.inboxes;
+        if inboxes.len() == 1 {
+            return 0;
+        }
+        if self.check_thread().is_err()
+            && let Some(here) = inboxes.iter().position(Inbox::is_here)
+        {
+            return here;
+        }
+        self.0.next_poller.fetch_add(1, Ordering::Relaxed) % inboxes.len()
+    }
+}
+
+impl fmt::Debug for RuntimeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("id", &self.0.id).field("figures", &self.figures()).finish()
+    }
+}
+
+impl Core {
+    fn lock_running(&self) -> MutexGuard<'_, Slab<Option<Cut>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that runs; counted until it is dropped.
+pub(crate) struct Running {
+    core: RuntimeHandle,
+    index: usize,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let core = &self.core.0;
+        let mut running = core.lock_running();
+        let cut = running.try_remove(self.index);
+        let none = running.is_empty();
+        drop(running);
+        drop(cut);
+        if none && core.stopping.load(Ordering::Relaxed) {
+            core.none_running.notify_all();
+        }
+    }
+}
+
+impl fmt::Display for OwnThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is one of the runtime's own threads: it would wait for itself")
+    }
+}
+
+impl std::error::Error for OwnThread {}

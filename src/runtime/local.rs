@@ -1,0 +1,296 @@
+//! The runtime's part of a poller's thread: its timers, and work for the poller itself.
+//!
+//! Each poller's thread has a [`Local`], reached without a lock from that thread and through its [`Inbox`] from
+//! others. The poller drives it as its [`Hook`], once a turn.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use slab::Slab;
+use tidegate_poller::timer::Wheel;
+use tidegate_poller::{Handle, Hook, Moment, Poller, TimerId, sys};
+
+use super::work::{self, Work};
+
+/// Names a timer that can be cancelled, in the whole process.
+pub(crate) type TimerKey = u64;
+/// Work that needs the poller itself.
+pub(crate) type Job = Box<dyn FnOnce(&mut Poller) + Send>;
+
+/// Pieces of work that go on in one turn; then sockets and timers have theirs.
+const TURN_MAX: usize = 4_096;
+/// A timer with less than this to run is worth the timer descriptor: without it the loop is up to 1 ms late.
+const SHARP: Duration = Duration::from_millis(4);
+/// How many of a turn's timers may ask for it; the others are due about then, or are late.
+const SHARP_MAX: usize = 16;
+/// Work that holds a poller longer than this is warned of: ten times what a turn with full visits takes.
+const HELD_MAX: Duration = Duration::from_millis(50);
+
+/// The way to a poller thread's [`Local`] from other threads.
+pub(crate) struct Inbox {
+    commands: Mutex<Vec<Command>>,
+    /// Something is in it. Spares the poller the lock in most turns.
+    filled: AtomicBool,
+    /// The thread has ended.
+    closed: AtomicBool,
+    /// The poller, once there is one.
+    poller: OnceLock<Handle>,
+    pub(crate) held: super::Counter,
+}
+
+enum Command {
+    Start(Moment, Option<TimerKey>, Box<dyn Work>),
+    Cancel(TimerKey),
+    Ready(Box<dyn Work>),
+    Job(Job),
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+}
+
+struct Local {
+    inbox: Arc<Inbox>,
+    wheel: Wheel<Due>,
+    timers: Slab<Box<dyn Work>>,
+    /// Those that can be cancelled, and where they are in the wheel.
+    keyed: Slab<(TimerKey, Box<dyn Work>)>,
+    keys: HashMap<TimerKey, TimerId>,
+    /// Deadlines of this turn that want the timer descriptor.
+    sharp: Vec<Moment>,
+    jobs: Vec<Job>,
+}
+
+#[derive(Clone, Copy)]
+enum Due {
+    Timer(u32),
+    Keyed(u32),
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Arc<Inbox> {
+        Arc::new(Inbox {
+            commands: Mutex::default(),
+            filled: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            poller: OnceLock::new(),
+            held: super::Counter::default(),
+        })
+    }
+
+    /// Starts a timer on this inbox's poller: `work` gets ready at `at`. One with a key can be cancelled.
+    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Box<dyn Work>) {
+        let mut work = Some(work);
+        let here = self.with_local(|local| {
+            if let Some(work) = work.take() {
+                local.start(at, key, work);
+            }
+        });
+        if let (None, Some(work)) = (here, work) {
+            self.push(Command::Start(at, key, work));
+        }
+    }
+
+    /// Drops a timer's work, unless it got ready.
+    pub(crate) fn cancel_timer(self: &Arc<Inbox>, key: TimerKey) {
+        match self.with_local(|local| local.cancel(key)) {
+            // Dropped here, with nothing borrowed.
+            Some(cancelled) => drop(cancelled),
+            None => self.push(Command::Cancel(key)),
+        }
+    }
+
+    /// Has `work` go on on the poller's thread.
+    pub(crate) fn ready(self: &Arc<Inbox>, work: Box<dyn Work>) {
+        match self.is_here() {
+            true => work::ready(work),
+            false => self.push(Command::Ready(work)),
+        }
+    }
+
+    /// Runs `job` with the poller, in this turn where this is its thread.
+    pub(crate) fn submit(self: &Arc<Inbox>, job: Job) {
+        let mut job = Some(job);
+        let here = self.with_local(|local| local.jobs.extend(job.take()));
+        if let (None, Some(job)) = (here, job) {
+            self.push(Command::Job(job));
+        }
+    }
+
+    /// Whether this is the poller's thread.
+    pub(crate) fn is_here(self: &Arc<Inbox>) -> bool {
+        self.with_local(|_| ()).is_some()
+    }
+
+    fn with_local<R>(self: &Arc<Inbox>, call: impl FnOnce(&mut Local) -> R) -> Option<R> {
+        LOCAL
+            .try_with(|local| {
+                let mut local = local.borrow_mut();
+                local.as_mut().filter(|local| Arc::ptr_eq(&local.inbox, self)).map(call)
+            })
+            .ok()
+            .flatten()
+    }
+
+    /// What comes after the thread has ended is dropped.
+    fn push(&self, command: Command) {
+        let refused = {
+            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.closed.load(Ordering::Relaxed) {
+                Some(command)
+            } else {
+                commands.push(command);
+                None
+            }
+        };
+        match refused {
+            Some(command) => drop(command),
+            None => {
+                if !self.filled.swap(true, Ordering::AcqRel)
+                    && let Some(poller) = self.poller.get()
+                {
+                    poller.wake();
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Command> {
+        if !self.filled.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn close(&self) -> Vec<Command> {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Relaxed);
+        std::mem::take(&mut *commands)
+    }
+}
+
+/// Makes the calling thread, which is about to run `poller`, one of the runtime's.
+pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>) {
+    let _ = inbox.poller.set(poller.handle());
+    let local = Local {
+        inbox: inbox.clone(),
+        wheel: Wheel::new(poller.now()),
+        timers: Slab::new(),
+        keyed: Slab::new(),
+        keys: HashMap::new(),
+        sharp: Vec::new(),
+        jobs: Vec::new(),
+    };
+    LOCAL.set(Some(local));
+    work::defer(true);
+    poller.set_hook(Box::new(Turn { inbox, more: false }));
+}
+
+/// The poller has ended. What waits is dropped, and what that makes ready goes on.
+pub(super) fn leave() {
+    if let Some(local) = LOCAL.take() {
+        drop(local.inbox.close());
+        drop(local);
+    }
+    while work::run_in_line(TURN_MAX) {}
+    work::defer(false);
+}
+
+/// What the poller calls.
+struct Turn {
+    inbox: Arc<Inbox>,
+    /// Work was left in line.
+    more: bool,
+}
+
+impl Hook for Turn {
+    fn turn(&mut self, poller: &mut Poller) {
+        let now = poller.now();
+        for command in self.inbox.take() {
+            match command {
+                Command::Start(at, key, work) => with(|local| local.start(at, key, work)),
+                Command::Cancel(key) => drop(with(|local| local.cancel(key))),
+                Command::Ready(work) => work::ready(work),
+                Command::Job(job) => with(|local| local.jobs.push(job)),
+            }
+        }
+        while let Some(work) = with(|local| local.pop_due(now)) {
+            work::ready(work);
+        }
+        self.more = work::run_in_line(TURN_MAX);
+        for job in with(|local| std::mem::take(&mut local.jobs)) {
+            job(poller);
+        }
+        for at in with(|local| std::mem::take(&mut local.sharp)) {
+            poller.remember_sharp(at);
+        }
+        self.watch(now);
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        if self.more
+            || self.inbox.filled.load(Ordering::Relaxed)
+            || with(|local| !local.jobs.is_empty())
+            || !work::is_line_empty()
+        {
+            return Some(Moment::FIRST);
+        }
+        with(|local| local.wheel.next_deadline())
+    }
+}
+
+impl Turn {
+    /// Warns of a turn that took too long, the poller's own part of it included.
+    fn watch(&self, began: Moment) {
+        let took = sys::now() - began;
+        if took > HELD_MAX {
+            self.inbox.held.add(1);
+            log::warn!("callbacks held a poller for {took:?}; what computes belongs into a `go` task");
+        }
+    }
+}
+
+/// On a poller's thread, between [`enter`] and [`leave`].
+fn with<R>(call: impl FnOnce(&mut Local) -> R) -> R {
+    LOCAL.with_borrow_mut(|local| call(local.as_mut().expect("the hook runs between enter and leave")))
+}
+
+impl Local {
+    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Box<dyn Work>) {
+        if self.sharp.len() < SHARP_MAX && at - sys::now() < SHARP {
+            self.sharp.push(at);
+        }
+        match key {
+            None => {
+                let index = self.timers.insert(work) as u32;
+                self.wheel.insert(at, Due::Timer(index));
+            }
+            Some(key) => {
+                let index = self.keyed.insert((key, work)) as u32;
+                self.keys.insert(key, self.wheel.insert(at, Due::Keyed(index)));
+            }
+        }
+    }
+
+    fn cancel(&mut self, key: TimerKey) -> Option<Box<dyn Work>> {
+        match self.wheel.cancel(self.keys.remove(&key)?)? {
+            Due::Keyed(index) => Some(self.keyed.remove(index as usize).1),
+            Due::Timer(index) => Some(self.timers.remove(index as usize)),
+        }
+    }
+
+    fn pop_due(&mut self, now: Moment) -> Option<Box<dyn Work>> {
+        let (_, due) = self.wheel.pop_due(now)?;
+        Some(match due {
+            Due::Timer(index) => self.timers.remove(index as usize),
+            Due::Keyed(index) => {
+                let (key, work) = self.keyed.remove(index as usize);
+                self.keys.remove(&key);
+                work
+            }
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! What goes on when a task is done.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::token::{Cancellation, Token};
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::{self, Work};
+
+/// Goes on with the result of a task. Whoever holds it holds what comes after the task, the rest of a series and its
+/// context included: dropping it ends that, `finally` included.
+#[must_use = "dropping it ends the series"]
+pub struct Continuation<O> {
+    receiver: Box<dyn Receiver<O>>,
+    /// The task may have said how to cancel it.
+    cancellable: bool,
+}
+
+/// What a result is put into. When it runs as [`Work`], the result is there; when it is dropped instead, none comes.
+pub(crate) trait Receiver<O>: Work {
+    fn put(&mut self, output: O);
+    fn runtime(&self) -> &RuntimeHandle;
+    fn token(&self) -> Option<&Arc<Token>>;
+}
+
+impl<O: Send + 'static> Continuation<O> {
+    pub(crate) fn new(receiver: Box<dyn Receiver<O>>) -> Continuation<O> {
+        Continuation { receiver, cancellable: false }
+    }
+
+    /// The task is done. What comes next goes on on the calling thread: before this returns, or, where it is itself
+    /// called by something of the runtime's, soon after.
+    pub fn complete(mut self, output: O) {
+        self.end_generation();
+        self.receiver.put(output);
+        work::ready(self.receiver);
+    }
+
+    /// The runtime that it runs on.
+    pub fn runtime(&self) -> &RuntimeHandle {
+        self.receiver.runtime()
+    }
+
+    /// Whether the task was cancelled; then its result does not matter any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.receiver.token().is_some_and(|token| token.is_cancelled())
+    }
+
+    /// Whether anybody can cancel the task.
+    pub fn can_be_cancelled(&self) -> bool {
+        self.receiver.token().is_some()
+    }
+
+    /// Where the task can say how to cancel it. In this order: ask for it, put the continuation where it waits, then
+    /// [`Cancellation::on_cancel`] with what takes it from there and drops it.
+    pub fn cancellation(&mut self) -> Cancellation {
+        self.cancellable = true;
+        Cancellation::new(self.receiver.token())
+    }
+
+    /// Puts the continuation where several can reach it; the first one completes it. Cancelling drops it.
+    pub fn park(mut self) -> Parked<O> {
+        let cancellation = self.cancellation();
+        let place = Arc::new(Mutex::new(Some(self)));
+        if cancellation.is_possible() {
+            let reached = Arc::downgrade(&place);
+            cancellation.on_cancel(move || {
+                if let Some(place) = reached.upgrade() {
+                    drop(Parked(place).take());
+                }
+            });
+        }
+        Parked(place)
+    }
+
+    /// Work that completes with `output` when it runs.
+    pub(crate) fn preset(mut self, output: O) -> Box<dyn Work> {
+        debug_assert!(!self.cancellable, "nobody would end the generation");
+        self.receiver.put(output);
+        self.receiver
+    }
+
+    pub(super) fn token(&self) -> Option<&Arc<Token>> {
+        self.receiver.token()
+    }
+
+    fn end_generation(&self) {
+        if self.cancellable
+            && let Some(token) = self.receiver.token()
+        {
+            token.next_generation();
+        }
+    }
+}
+
+impl<O> fmt::Debug for Continuation<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Continuation").finish_non_exhaustive()
+    }
+}
+
+/// A continuation that several can reach; see [`Continuation::park`].
+pub struct Parked<O>(Arc<Mutex<Option<Continuation<O>>>>);
+
+impl<O: Send + 'static> Parked<O> {
+    /// Completes it, if it is still there; else gives the result back.
+    pub fn complete(&self, output: O) -> Result<(), O> {
+        match self.take() {
+            Some(continuation) => {
+                continuation.complete(output);
+                Ok(())
+            }
+            None => Err(output),
+        }
+    }
+
+    /// Takes it, if it is still there.
+    pub fn take(&self) -> Option<Continuation<O>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether it is still there.
+    pub fn is_waiting(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+impl<O> Clone for Parked<O> {
+    fn clone(&self) -> Parked<O> {
+        Parked(self.0.clone())
+    }
+}
+
+impl<O> fmt::Debug for Parked<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parked").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! Computations.
+
+use super::Task;
+use super::continuation::Continuation;
+use crate::runtime::in_job;
+use crate::runtime::work::Work;
+
+/// Has `compute` called on one of the runtime's computing threads. What it returns comes of the task. A panic in it ends
+/// the series.
+///
+/// Cancelled while it waits for a thread, it is not called; once it runs, what it returns is dropped.
+pub fn go<R, F>(compute: F) -> Go<F>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    Go { compute }
+}
+
+/// See [`go`].
+#[derive(Debug)]
+#[must_use = "a task does nothing until it is started"]
+pub struct Go<F> {
+    compute: F,
+}
+
+impl<R, F> Task for Go<F>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    type Output = R;
+
+    fn dispatch(self, done: Continuation<R>) {
+        let runtime = done.runtime().clone();
+        runtime.compute(Box::new(Computation { compute: self.compute, done }));
+    }
+}
+
+struct Computation<F, R> {
+    compute: F,
+    done: Continuation<R>,
+}
+
+impl<R, F> Work for Computation<F, R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    fn run(self: Box<Self>) {
+        let Computation { compute, done } = *self;
+        if !done.is_cancelled() {
+            done.complete(in_job(compute));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Tasks, and the ways to compose them.
+//!
+//! A [`Task`] is a unit of work that is started once and completes once, on whatever thread. A [`Series`] runs tasks one
+//! after another and owns the data they share, its context; [`Parallel`] runs tasks side by side, [`Graph`] along its
+//! edges. All of these are tasks themselves.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::runtime::Runtime;
+//! use tidegate::task::{Series, go, sleep};
+//!
+//! let runtime = Runtime::new()?;
+//! let series = Series::new(Vec::new())
+//!     .then(go(|| 6 * 7), |answer, series| {
+//!         series.context.push(answer);
+//!         Ok(())
+//!     })
+//!     .then(sleep(Duration::from_millis(1)), |_, series| {
+//!         series.context.push(0);
+//!         Ok(())
+//!     });
+//! let numbers = runtime.run(series)?.into_result()?;
+//! assert_eq!(numbers, [42, 0]);
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! This module owns no thread: tasks lend those of the [runtime](crate::runtime), and a series goes on on the thread
+//! that completed its task. What is dropped ends: a task that loses its [`Continuation`] ends its series, whose
+//! `finally` runs all the same.
+
+mod back;
+mod continuation;
+mod go;
+mod outcome;
+mod parallel;
+mod run;
+mod series;
+mod timer;
+mod token;
+
+pub use back::BackOnPoller;
+pub use continuation::{Continuation, Parked};
+pub use go::{Go, go};
+pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
+pub use parallel::{Fallible, Parallel};
+pub use run::{Canceller, SeriesHandle, TaskHandle, WaitError};
+pub use series::Series;
+pub use timer::{Sleep, sleep, sleep_until};
+pub use token::Cancellation;
+
+/// A unit of work.
+///
+/// The contract: [`dispatch`](Task::dispatch) starts it and returns at once; when it is done, and on whatever thread, it calls
+/// [`Continuation::complete`] once, or drops the continuation, which means that it will never be done. A task that waits
+/// for something should let itself be cancelled meanwhile: the simplest way is [`Continuation::park`].
+///
+/// ```
+/// use tidegate::task::{Continuation, Task};
+///
+/// /// Asks the operating system for a random number, on a thread of its own.
+/// struct Random;
+///
+/// impl Task for Random {
+///     type Output = std::io::Result<[u8; 8]>;
+///
+///     fn dispatch(self, done: Continuation<Self::Output>) {
+///         std::thread::spawn(move || {
+///             let mut bytes = [0; 8];
+///             let read = std::fs::File::open("/dev/urandom")
+///                 .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+///             done.complete(read.map(|()| bytes));
+///         });
+///     }
+/// }
+///
+/// let runtime = tidegate::runtime::Runtime::new()?;
+/// let bytes = runtime.run(Random)??;
+/// # let _ = bytes;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub trait Task: Send + 'static {
+    /// What comes of it.
+    type Output: Send + 'static;
+
+    /// Starts it. Must not block.
+    fn dispatch(self, done: Continuation<Self::Output>);
+}
+
+/// What can be had of any task.
+pub trait TaskExt: Task + Sized {
+    /// Has the series go on on a poller's thread: the one it came from, or any.
+    fn back_on_poller(self) -> BackOnPoller<Self> {
+        BackOnPoller::new(self)
+    }
+}
+
+impl<T: Task> TaskExt for T {}

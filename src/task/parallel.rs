@@ -1,0 +1,241 @@
+//! Tasks side by side.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Task;
+use super::continuation::{Continuation, Receiver};
+use super::outcome::{Dropped, Ended};
+use super::token::Token;
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::{Work, panic_message};
+
+/// Tasks that run side by side. What comes of it is what came of each, in their order.
+///
+/// ```
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{Parallel, go};
+///
+/// let runtime = Runtime::new()?;
+/// let squares: Parallel<_> = (0..4).map(|n| go(move || n * n)).collect();
+/// let squares = runtime.run(squares)?;
+/// assert_eq!(squares, [Ok(0), Ok(1), Ok(4), Ok(9)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a task does nothing until it is started"]
+pub struct Parallel<T: Task> {
+    tasks: Vec<T>,
+    /// Which result has the others cancelled.
+    stop_at: Option<StopAt<T::Output>>,
+}
+
+type StopAt<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
+
+/// What may have failed; see [`Parallel::stop_on_error`].
+pub trait Fallible {
+    /// Whether it did.
+    fn failed(&self) -> bool;
+}
+
+impl<T: Task> Parallel<T> {
+    /// No tasks yet.
+    pub fn new() -> Parallel<T> {
+        Parallel { tasks: Vec::new(), stop_at: None }
+    }
+
+    /// Adds a task.
+    pub fn push(&mut self, task: T) {
+        self.tasks.push(task);
+    }
+
+    /// Has the others cancelled when the result of one is such.
+    pub fn stop_when(mut self, stop: impl Fn(&T::Output) -> bool + Send + Sync + 'static) -> Parallel<T> {
+        self.stop_at = Some(Box::new(stop));
+        self
+    }
+
+    /// Has the others cancelled when one fails. Without this, all run to their end.
+    pub fn stop_on_error(self) -> Parallel<T>
+    where
+        T::Output: Fallible,
+    {
+        self.stop_when(Fallible::failed)
+    }
+
+    /// How many tasks it has.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether it has none; then it is done at once.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
+impl<T: Task> Default for Parallel<T> {
+    fn default() -> Parallel<T> {
+        Parallel::new()
+    }
+}
+
+impl<T: Task> FromIterator<T> for Parallel<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(tasks: I) -> Parallel<T> {
+        Parallel { tasks: tasks.into_iter().collect(), stop_at: None }
+    }
+}
+
+impl<T: Task> Extend<T> for Parallel<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, tasks: I) {
+        self.tasks.extend(tasks);
+    }
+}
+
+impl<T: Task> fmt::Debug for Parallel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parallel").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    fn failed(&self) -> bool {
+        self.is_err()
+    }
+}
+
+impl<C> Fallible for Ended<C> {
+    fn failed(&self) -> bool {
+        self.outcome.is_err()
+    }
+}
+
+impl<T: Task> Task for Parallel<T> {
+    type Output = Vec<Result<T::Output, Dropped>>;
+
+    fn dispatch(self, mut done: Continuation<Self::Output>) {
+        let count = self.tasks.len();
+        if count == 0 {
+            return done.complete(Vec::new());
+        }
+        // A million tasks that nobody can cancel pay for no tokens.
+        let cancellable = done.can_be_cancelled() || self.stop_at.is_some();
+        let cancellation = cancellable.then(|| done.cancellation());
+        let group = Arc::new(Group {
+            results: (0..count).map(|_| Mutex::new(None)).collect(),
+            left: AtomicUsize::new(count),
+            runtime: done.runtime().clone(),
+            done: Mutex::new(Some(done)),
+            tokens: if cancellable { (0..count).map(|_| Arc::default()).collect() } else { Box::default() },
+            stop_at: self.stop_at,
+        });
+        if let Some(cancellation) = cancellation {
+            let reached = Arc::downgrade(&group);
+            cancellation.on_cancel(move || {
+                if let Some(group) = reached.upgrade() {
+                    group.cancel();
+                }
+            });
+        }
+        for (index, task) in self.tasks.into_iter().enumerate() {
+            let child = Child { output: None, index, delivered: false, group: group.clone() };
+            if child.token().is_some_and(|token| token.is_cancelled()) {
+                continue;
+            }
+            start_child(task, Continuation::new(Box::new(child)));
+        }
+    }
+}
+
+/// Starts one of several: a panic of it is not one of the others'.
+pub(super) fn start_child<T: Task>(task: T, done: Continuation<T::Output>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task.dispatch(done))) {
+        log::error!("a task panicked: {}", panic_message(&*payload));
+    }
+}
+
+/// What the tasks share while they run.
+struct Group<O> {
+    /// One each, so that no two tasks wait for each other.
+    results: Box<[Mutex<Option<O>>]>,
+    left: AtomicUsize,
+    runtime: RuntimeHandle,
+    done: Mutex<Option<Continuation<Vec<Result<O, Dropped>>>>>,
+    /// One each, if any can be cancelled.
+    tokens: Box<[Arc<Token>]>,
+    stop_at: Option<StopAt<O>>,
+}
+
+impl<O: Send + 'static> Group<O> {
+    fn deliver(&self, index: usize, output: Option<O>) {
+        let stop = match (&output, &self.stop_at) {
+            (Some(output), Some(stop_at)) => stop_at(output),
+            _ => false,
+        };
+        if let Some(output) = output {
+            *lock(&self.results[index]) = Some(output);
+        }
+        // Everybody's result is in its place before the last one looks at them.
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete();
+        } else if stop {
+            self.cancel();
+        }
+    }
+
+    fn complete(&self) {
+        let done = lock(&self.done).take();
+        if let Some(done) = done {
+            done.complete(self.results.iter().map(|result| lock(result).take().ok_or(Dropped)).collect());
+        }
+    }
+
+    fn cancel(&self) {
+        for token in &self.tokens {
+            token.cancel();
+        }
+    }
+}
+
+/// What one of the tasks continues with.
+struct Child<O: Send + 'static> {
+    output: Option<O>,
+    index: usize,
+    delivered: bool,
+    group: Arc<Group<O>>,
+}
+
+impl<O: Send + 'static> Receiver<O> for Child<O> {
+    fn put(&mut self, output: O) {
+        self.output = Some(output);
+    }
+
+    fn runtime(&self) -> &RuntimeHandle {
+        &self.group.runtime
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        self.group.tokens.get(self.index)
+    }
+}
+
+impl<O: Send + 'static> Work for Child<O> {
+    fn run(mut self: Box<Self>) {
+        self.delivered = true;
+        let output = self.output.take();
+        self.group.deliver(self.index, output);
+    }
+}
+
+impl<O: Send + 'static> Drop for Child<O> {
+    fn drop(&mut self) {
+        if !self.delivered {
+            self.group.deliver(self.index, None);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

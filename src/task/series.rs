@@ -1,0 +1,293 @@
+//! Tasks one after another, with a context.
+//!
+//! A running series is owned by the continuation of the task that runs; nobody else can reach it, so its context
+//! needs no lock. Each step is one box, made when the step is added: it holds the task, then what came of it, and in
+//! between the series itself.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Task;
+use super::continuation::{Continuation, Receiver};
+use super::outcome::{Ended, Error, Outcome, SeriesError};
+use super::token::Token;
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::{self, Work};
+
+/// Tasks that run one after another, and the data they share.
+///
+/// It is built by adding tasks with callbacks, and is itself a task: start it with
+/// [`Runtime::start`](crate::runtime::Runtime::start), or add it to another series. A callback is given what came of its
+/// task and the series: it reads and changes [`context`](Series::context), adds tasks at either end, or stops the
+/// series. An error it returns ends the series: the tasks that are left are dropped, and
+/// [`finally`](Series::finally) runs.
+pub struct Series<C> {
+    /// The data of the series. It is handed to whoever waits for the end.
+    pub context: C,
+    steps: VecDeque<Box<dyn Step<C>>>,
+    finally: Option<Finally<C>>,
+    cancelled: bool,
+}
+
+type Finally<C> = Box<dyn FnOnce(&Outcome, &mut C) + Send>;
+
+impl<C: Send + 'static> Series<C> {
+    /// A series without tasks.
+    pub fn new(context: C) -> Series<C> {
+        Series { context, steps: VecDeque::new(), finally: None, cancelled: false }
+    }
+
+    /// Adds a task at the end, and what to do with what comes of it.
+    #[must_use]
+    pub fn then<T: Task>(
+        mut self,
+        task: T,
+        callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+    ) -> Series<C> {
+        self.push(task, callback);
+        self
+    }
+
+    /// Adds a task that is made when its turn comes, from what the context is then.
+    #[must_use]
+    pub fn then_with<T: Task>(
+        mut self,
+        make: impl FnOnce(&mut C) -> T + Send + 'static,
+        callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+    ) -> Series<C> {
+        self.steps.push_back(Box::new(Dynamic { make, callback }));
+        self
+    }
+
+    /// Has `finally` called when the series has ended, in whatever way: exactly once if the series was started, and not at
+    /// all if it is dropped before that. Replaces what was said before.
+    #[must_use]
+    pub fn finally(mut self, finally: impl FnOnce(&Outcome, &mut C) + Send + 'static) -> Series<C> {
+        self.finally = Some(Box::new(finally));
+        self
+    }
+
+    /// Adds a task at the end.
+    pub fn push<T: Task>(
+        &mut self,
+        task: T,
+        callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+    ) {
+        self.steps.push_back(Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }));
+    }
+
+    /// Adds a task that comes next.
+    pub fn push_front<T: Task>(
+        &mut self,
+        task: T,
+        callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+    ) {
+        self.steps.push_front(Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }));
+    }
+
+    /// Ends the series when the callback that calls this returns: the tasks that are left are dropped.
+    pub fn cancel(&mut self) {
+        self.cancelled = true;
+    }
+
+    /// How many tasks are left.
+    pub fn remaining(&self) -> usize {
+        self.steps.len()
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for Series<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Series")
+            .field("context", &self.context)
+            .field("remaining", &self.steps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Send + 'static> Task for Series<C> {
+    type Output = Ended<C>;
+
+    fn dispatch(self, done: Continuation<Ended<C>>) {
+        Held(Some(Box::new(Live { series: self, done }))).advance();
+    }
+}
+
+/// A series that runs.
+struct Live<C> {
+    series: Series<C>,
+    done: Continuation<Ended<C>>,
+}
+
+/// Holds a series while it runs. Dropped with it, it ends the series.
+struct Held<C: Send + 'static>(Option<Box<Live<C>>>);
+
+impl<C: Send + 'static> Held<C> {
+    /// Calls back, and goes on.
+    fn call(mut self, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
+        let Some(live) = self.0.as_mut() else { return };
+        if live.done.is_cancelled() {
+            return self.finish(Err(SeriesError::Cancelled));
+        }
+        match callback(&mut live.series) {
+            Ok(()) => self.advance(),
+            Err(error) => self.finish(Err(SeriesError::Failed(error))),
+        }
+    }
+
+    /// Starts the next task.
+    fn advance(mut self) {
+        let Some(live) = self.0.as_mut() else { return };
+        if live.series.cancelled || live.done.is_cancelled() {
+            return self.finish(Err(SeriesError::Cancelled));
+        }
+        match live.series.steps.pop_front() {
+            Some(step) => step.dispatch(self),
+            None => self.finish(Ok(())),
+        }
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        if let Some(live) = self.0.take() {
+            live.finish(outcome);
+        }
+    }
+}
+
+impl<C: Send + 'static> Drop for Held<C> {
+    /// The series will not go on. `finally` is not called from here: this may be an unwinding stack, or somebody's lock
+    /// may be held.
+    fn drop(&mut self) {
+        if let Some(live) = self.0.take() {
+            let error = if live.done.is_cancelled() {
+                SeriesError::Cancelled
+            } else if std::thread::panicking() {
+                SeriesError::Panicked
+            } else {
+                SeriesError::Aborted
+            };
+            work::ready(Box::new(Cut { live, error }));
+        }
+    }
+}
+
+impl<C: Send + 'static> Live<C> {
+    fn finish(self: Box<Self>, outcome: Outcome) {
+        let Live { series, done } = *self;
+        let Series { mut context, steps, finally, .. } = series;
+        drop(steps);
+        if let Some(finally) = finally {
+            finally(&outcome, &mut context);
+        }
+        done.complete(Ended { outcome, context });
+    }
+}
+
+/// Ends a series that lost its task.
+struct Cut<C: Send + 'static> {
+    live: Box<Live<C>>,
+    error: SeriesError,
+}
+
+impl<C: Send + 'static> Work for Cut<C> {
+    fn run(self: Box<Self>) {
+        let Cut { live, error } = *self;
+        live.finish(Err(error));
+    }
+}
+
+/// A step of a series.
+trait Step<C: Send + 'static>: Send {
+    fn dispatch(self: Box<Self>, held: Held<C>);
+}
+
+/// A task and its callback. While the task runs, this is what it continues with.
+struct TaskStep<C: Send + 'static, T: Task, F> {
+    slot: Slot<T>,
+    callback: F,
+    held: Held<C>,
+}
+
+enum Slot<T: Task> {
+    Task(T),
+    Output(T::Output),
+    Empty,
+}
+
+impl<C, T, F> Step<C> for TaskStep<C, T, F>
+where
+    C: Send + 'static,
+    T: Task,
+    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+{
+    fn dispatch(mut self: Box<Self>, held: Held<C>) {
+        if let Slot::Task(task) = std::mem::replace(&mut self.slot, Slot::Empty) {
+            self.held = held;
+            task.dispatch(Continuation::new(self));
+        }
+    }
+}
+
+impl<C, T, F> Receiver<T::Output> for TaskStep<C, T, F>
+where
+    C: Send + 'static,
+    T: Task,
+    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+{
+    fn put(&mut self, output: T::Output) {
+        self.slot = Slot::Output(output);
+    }
+
+    fn runtime(&self) -> &RuntimeHandle {
+        self.held.done().runtime()
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        self.held.done().token()
+    }
+}
+
+impl<C, T, F> Work for TaskStep<C, T, F>
+where
+    C: Send + 'static,
+    T: Task,
+    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+{
+    fn run(self: Box<Self>) {
+        let TaskStep { slot, callback, held } = *self;
+        if let Slot::Output(output) = slot {
+            held.call(|series| callback(output, series));
+        }
+    }
+}
+
+impl<C: Send + 'static> Held<C> {
+    fn done(&self) -> &Continuation<Ended<C>> {
+        match &self.0 {
+            Some(live) => &live.done,
+            None => unreachable!("a step that runs holds its series"),
+        }
+    }
+}
+
+/// A step whose task is made when its turn comes.
+struct Dynamic<M, F> {
+    make: M,
+    callback: F,
+}
+
+impl<C, T, M, F> Step<C> for Dynamic<M, F>
+where
+    C: Send + 'static,
+    T: Task,
+    M: FnOnce(&mut C) -> T + Send + 'static,
+    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+{
+    fn dispatch(self: Box<Self>, mut held: Held<C>) {
+        let Dynamic { make, callback } = *self;
+        let Some(live) = held.0.as_mut() else { return };
+        let task = make(&mut live.series.context);
+        Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }).dispatch(held);
+    }
+}

@@ -1,0 +1,120 @@
+//! Cancelling what runs.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whether something was cancelled, and how to cancel the task that it runs.
+///
+/// A series has one task at a time, so there is one way at a time. It belongs to a generation, which ends when the task
+/// is done: a task that is done already cannot put its own way in the place of the next one's.
+#[derive(Default)]
+pub(crate) struct Token {
+    /// As in `state`, to be read without the lock.
+    cancelled: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    cancelled: bool,
+    generation: u64,
+    cancel: Option<Cancel>,
+}
+
+type Cancel = Box<dyn FnOnce() + Send>;
+
+impl Token {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Cancels; more than once is as good as once.
+    pub(crate) fn cancel(&self) {
+        let cancel = {
+            let mut state = self.lock();
+            state.cancelled = true;
+            self.cancelled.store(true, Ordering::Release);
+            state.cancel.take()
+        };
+        if let Some(cancel) = cancel {
+            cancel();
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// The task of now is done: what it said of how to cancel it is void.
+    pub(super) fn next_generation(&self) {
+        let void = {
+            let mut state = self.lock();
+            state.generation += 1;
+            state.cancel.take()
+        };
+        drop(void);
+    }
+
+    /// Says how to cancel the task of a generation. Void if that is over; done at once if the token was cancelled.
+    fn on_cancel(&self, generation: u64, cancel: Cancel) {
+        let now = {
+            let mut state = self.lock();
+            if state.generation != generation {
+                None
+            } else if state.cancelled {
+                Some(cancel)
+            } else {
+                state.cancel = Some(cancel);
+                return;
+            }
+        };
+        if let Some(cancel) = now {
+            cancel();
+        }
+    }
+
+    /// Nothing is called or dropped under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a running task says how it can be cancelled; see
+/// [`Continuation::cancellation`](super::Continuation::cancellation).
+#[derive(Clone)]
+pub struct Cancellation {
+    /// Absent where nobody can cancel.
+    token: Option<(Arc<Token>, u64)>,
+}
+
+impl Cancellation {
+    pub(super) fn new(token: Option<&Arc<Token>>) -> Cancellation {
+        Cancellation { token: token.map(|token| (token.clone(), token.generation())) }
+    }
+
+    /// Has `cancel` called when the task is cancelled before it is done; at once if that has happened. It runs on
+    /// whatever thread cancels, and may run just after the task is done: it must then find nothing to do. A later call
+    /// replaces an earlier one.
+    pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
+        if let Some((token, generation)) = &self.token {
+            token.on_cancel(*generation, Box::new(cancel));
+        }
+    }
+
+    /// Whether anybody can cancel.
+    pub fn is_possible(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.token.as_ref().is_some_and(|(token, _)| token.is_cancelled())
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancellation").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
