@@ -94,14 +94,14 @@ fn table(options: &Options) -> std::io::Result<()> {
     let mut samples: Vec<BTreeMap<String, Vec<f64>>> = vec![BTreeMap::new(); cases.len()];
     for run in 1..=options.repeats {
         for ((name, ..), samples) in cases.iter().zip(&mut samples) {
-            eprint!("\r{name}, run {run} of {} …            ", options.repeats);
+            eprint!("\r\x1b[K{name}, run {run} of {} …", options.repeats);
             let output = Command::new(std::env::current_exe()?).args(["--child", name]).output()?;
             if !output.status.success() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 return Err(std::io::Error::other(format!("{name}: {said}")));
             }
             for line in String::from_utf8_lossy(&output.stdout).lines() {
-                if let Some((figure, value)) = line.split_once(' ') {
+                if let Some((figure, value)) = line.rsplit_once(' ') {
                     samples.entry(figure.to_owned()).or_default().push(value.parse().unwrap_or(f64::NAN));
                 }
             }

@@ -30,7 +30,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     /// What each thread has taken and not begun.
-    taken: Box<[Mutex<VecDeque<Box<dyn Work>>>]>,
+    taken: Box<[Mutex<VecDeque<Box<Work>>>]>,
     closed: AtomicBool,
     queue_max: usize,
     /// As in `State`, to be read without the lock.
@@ -39,7 +39,7 @@ struct Shared {
 }
 
 struct State {
-    queue: VecDeque<Box<dyn Work>>,
+    queue: VecDeque<Box<Work>>,
     /// Threads asleep that nobody has woken yet.
     asleep: usize,
 }
@@ -56,7 +56,7 @@ struct Worker {
     /// User code runs: who knows for how long.
     in_job: Cell<bool>,
     /// A job left by the series that the thread has just helped on; it comes next.
-    next: RefCell<Option<Box<dyn Work>>>,
+    next: RefCell<Option<Box<Work>>>,
 }
 
 impl Compute {
@@ -97,7 +97,7 @@ impl Compute {
     }
 
     /// Has a thread run `job`. One that finds the queue full, or the pool closed, is dropped and counted.
-    pub(crate) fn submit(&self, job: Box<dyn Work>) {
+    pub(crate) fn submit(&self, job: Box<Work>) {
         if let Some(job) = self.shared.keep(job) {
             self.shared.push(job);
         }
@@ -155,7 +155,7 @@ pub(crate) fn in_job<R>(call: impl FnOnce() -> R) -> R {
 
 impl Shared {
     /// Keeps a job for the calling thread, if that is one of the pool's and about to look for one; else gives it back.
-    fn keep(&self, job: Box<dyn Work>) -> Option<Box<dyn Work>> {
+    fn keep(&self, job: Box<Work>) -> Option<Box<Work>> {
         let here = WORKER.with(|worker| {
             worker.pool.get() == self.id() && !worker.in_job.get() && worker.next.borrow().is_none()
         });
@@ -165,7 +165,7 @@ impl Shared {
         WORKER.with(|worker| worker.next.replace(Some(job)))
     }
 
-    fn push(&self, job: Box<dyn Work>) {
+    fn push(&self, job: Box<Work>) {
         let mut state = self.lock();
         if self.is_closed() || state.queue.len() >= self.queue_max {
             drop(state);
@@ -202,7 +202,7 @@ impl Shared {
     }
 
     /// What comes next for a thread; waits for it. `None`: the pool is closed.
-    fn take(&self, index: usize) -> Option<Box<dyn Work>> {
+    fn take(&self, index: usize) -> Option<Box<Work>> {
         let own = lock(&self.taken[index]).pop_front();
         if own.is_some() {
             return own;
@@ -234,7 +234,7 @@ impl Shared {
     }
 
     /// Takes half of what another thread has taken and not begun.
-    fn steal(&self, index: usize) -> Option<Box<dyn Work>> {
+    fn steal(&self, index: usize) -> Option<Box<Work>> {
         let count = self.taken.len();
         for other in (1..count).map(|step| (index + step) % count) {
             let mut theirs = lock(&self.taken[other]);
@@ -267,8 +267,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(job: Box<dyn Work>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+fn run(job: Box<Work>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job.receive(()))) {
         log::error!("a computation panicked: {}", panic_message(&*payload));
     }
 }

@@ -254,18 +254,18 @@ impl RuntimeHandle {
     }
 
     /// Has `work` computed.
-    pub(crate) fn compute(&self, job: Box<dyn Work>) {
+    pub(crate) fn compute(&self, job: Box<Work>) {
         self.0.compute.submit(job);
     }
 
     /// Has `work` get ready at `at`, on a poller's thread: the calling one where that is a poller, else one after the other.
-    pub(crate) fn start_timer(&self, at: Moment, work: Box<dyn Work>) {
+    pub(crate) fn start_timer(&self, at: Moment, work: Box<Work>) {
         let index = self.poller_here_or_next();
         self.0.inboxes[index].start_timer(at, None, work);
     }
 
     /// The same, with a key to [cancel](RuntimeHandle::cancel_timer) it by.
-    pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<dyn Work>) -> (usize, TimerKey) {
+    pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<Work>) -> (usize, TimerKey) {
         let index = self.poller_here_or_next();
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
         self.0.inboxes[index].start_timer(at, Some(key), work);
@@ -290,7 +290,7 @@ impl RuntimeHandle {
     }
 
     /// Has `work` go on on a poller's thread.
-    pub(crate) fn ready_on_poller(&self, index: usize, work: Box<dyn Work>) {
+    pub(crate) fn ready_on_poller(&self, index: usize, work: Box<Work>) {
         self.0.inboxes[index].ready(work);
     }
 

@@ -42,9 +42,9 @@ pub(crate) struct Inbox {
 }
 
 enum Command {
-    Start(Moment, Option<TimerKey>, Box<dyn Work>),
+    Start(Moment, Option<TimerKey>, Box<Work>),
     Cancel(TimerKey),
-    Ready(Box<dyn Work>),
+    Ready(Box<Work>),
     Job(Job),
 }
 
@@ -55,9 +55,9 @@ thread_local! {
 struct Local {
     inbox: Arc<Inbox>,
     wheel: Wheel<Due>,
-    timers: Slab<Box<dyn Work>>,
+    timers: Slab<Box<Work>>,
     /// Those that can be cancelled, and where they are in the wheel.
-    keyed: Slab<(TimerKey, Box<dyn Work>)>,
+    keyed: Slab<(TimerKey, Box<Work>)>,
     keys: HashMap<TimerKey, TimerId>,
     /// Deadlines of this turn that want the timer descriptor.
     sharp: Vec<Moment>,
@@ -82,7 +82,7 @@ impl Inbox {
     }
 
     /// Starts a timer on this inbox's poller: `work` gets ready at `at`. One with a key can be cancelled.
-    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Box<dyn Work>) {
+    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Box<Work>) {
         let mut work = Some(work);
         let here = self.with_local(|local| {
             if let Some(work) = work.take() {
@@ -104,7 +104,7 @@ impl Inbox {
     }
 
     /// Has `work` go on on the poller's thread.
-    pub(crate) fn ready(self: &Arc<Inbox>, work: Box<dyn Work>) {
+    pub(crate) fn ready(self: &Arc<Inbox>, work: Box<Work>) {
         match self.is_here() {
             true => work::ready(work),
             false => self.push(Command::Ready(work)),
@@ -259,7 +259,7 @@ fn with<R>(call: impl FnOnce(&mut Local) -> R) -> R {
 }
 
 impl Local {
-    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Box<dyn Work>) {
+    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Box<Work>) {
         if self.sharp.len() < SHARP_MAX && at - sys::now() < SHARP {
             self.sharp.push(at);
         }
@@ -275,14 +275,14 @@ impl Local {
         }
     }
 
-    fn cancel(&mut self, key: TimerKey) -> Option<Box<dyn Work>> {
+    fn cancel(&mut self, key: TimerKey) -> Option<Box<Work>> {
         match self.wheel.cancel(self.keys.remove(&key)?)? {
             Due::Keyed(index) => Some(self.keyed.remove(index as usize).1),
             Due::Timer(index) => Some(self.timers.remove(index as usize)),
         }
     }
 
-    fn pop_due(&mut self, now: Moment) -> Option<Box<dyn Work>> {
+    fn pop_due(&mut self, now: Moment) -> Option<Box<Work>> {
         let (_, due) = self.wheel.pop_due(now)?;
         Some(match due {
             Due::Timer(index) => self.timers.remove(index as usize),

@@ -1,50 +1,84 @@
 //! What is ready to go on, and the flat loop that has it go on.
 //!
-//! A thread that completes something calls [`ready`]. Where no loop runs on it yet, that call becomes the loop;
+//! A thread that completes something calls [`give`]. Where no loop runs on it yet, that call becomes the loop;
 //! from within the loop, the work gets in line. So however long a chain of work is, the stack stays where it is. On a
 //! poller's thread nothing runs inside a session's call: what gets ready there waits for [`run_in_line`], which the
 //! poller calls once a turn.
 //!
-//! Knows nothing of tasks: work is anything with [`Work::run`].
+//! Knows nothing of tasks: work is anything that receives a result, or nothing ([`Work`]).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Something that is ready to go on.
-pub(crate) trait Work: Send {
+/// Something that goes on with a result.
+pub(crate) trait Receive<O>: Send {
     /// Goes on. May make other work ready, and must not block. A panic is logged, and ends no thread.
-    fn run(self: Box<Self>);
+    fn receive(self: Box<Self>, output: O);
 }
 
+/// Something that goes on.
+pub(crate) type Work = dyn Receive<()>;
+
 thread_local! {
-    static LINE: Line = const { Line { running: Cell::new(false), waiting: RefCell::new(VecDeque::new()) } };
+    static LINE: Line = const {
+        Line { running: Cell::new(false), direct: Cell::new(false), waiting: RefCell::new(VecDeque::new()) }
+    };
 }
 
 /// What is ready on this thread.
 struct Line {
     /// A loop runs, or the poller calls one later.
     running: Cell<bool>,
-    waiting: RefCell<VecDeque<Box<dyn Work>>>,
+    /// What is given next comes straight from the loop: it nests in nothing else.
+    direct: Cell<bool>,
+    waiting: RefCell<VecDeque<Box<Work>>>,
 }
 
 /// Has `work` go on on this thread: at once where nothing goes on yet, else in its turn.
-pub(crate) fn ready(work: Box<dyn Work>) {
+pub(crate) fn ready(work: Box<Work>) {
     let mut work = Some(work);
     let taken = LINE.try_with(|line| {
         if let Some(work) = work.take() {
             line.waiting.borrow_mut().push_back(work);
         }
-        if !line.running.replace(true) {
-            let _reset = Reset(line);
-            while line.run_next() {}
-        }
+        line.run();
     });
     // The thread is ending, and its line is gone already.
     if let (Err(_), Some(work)) = (taken, work) {
-        run(work);
+        run(|| work.receive(()));
     }
+}
+
+/// Gives `output` to `receiver` on this thread: at once where that nests in nothing, else in its turn.
+pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) {
+    let mut given = Some((receiver, output));
+    let taken = LINE.try_with(|line| {
+        let Some((receiver, output)) = given.take() else { return };
+        if line.direct.replace(false) {
+            // The loop catches its panic.
+            receiver.receive(output);
+        } else if line.running.get() {
+            line.waiting.borrow_mut().push_back(Box::new(Given { receiver, output }));
+        } else {
+            line.running.set(true);
+            let _reset = Reset(line);
+            run(|| receiver.receive(output));
+            while line.run_next() {}
+        }
+    });
+    if let (Err(_), Some((receiver, output))) = (taken, given) {
+        run(|| receiver.receive(output));
+    }
+}
+
+/// Calls `start`, which comes straight from the loop: the first result that it gives needs no place in line.
+pub(crate) fn directly(start: impl FnOnce()) {
+    let set = |direct| LINE.try_with(|line| line.direct.set(direct && line.running.get()));
+    let _ = set(true);
+    start();
+    let _ = set(false);
 }
 
 /// Has this thread's work wait for [`run_in_line`] from now on, or no longer.
@@ -70,12 +104,21 @@ pub(crate) fn is_line_empty() -> bool {
 }
 
 impl Line {
+    fn run(&self) {
+        if !self.running.replace(true) {
+            let _reset = Reset(self);
+            while self.run_next() {}
+        }
+    }
+
     fn run_next(&self) -> bool {
         // The borrow ends before the work runs.
         let next = self.waiting.borrow_mut().pop_front();
         match next {
             Some(work) => {
-                run(work);
+                run(|| work.receive(()));
+                // Left over where a task panicked.
+                self.direct.set(false);
                 true
             }
             None => false,
@@ -92,8 +135,21 @@ impl Drop for Reset<'_> {
     }
 }
 
-fn run(work: Box<dyn Work>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work.run())) {
+/// A result on its way.
+struct Given<O> {
+    receiver: Box<dyn Receive<O>>,
+    output: O,
+}
+
+impl<O: Send> Receive<()> for Given<O> {
+    fn receive(self: Box<Self>, (): ()) {
+        let Given { receiver, output } = *self;
+        receiver.receive(output);
+    }
+}
+
+fn run(work: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
         log::error!("a task or a callback panicked: {}", panic_message(&*payload));
     }
 }
@@ -112,8 +168,8 @@ mod tests {
 
     struct Chain(u32, Sender<u32>);
 
-    impl Work for Chain {
-        fn run(mut self: Box<Self>) {
+    impl Receive<()> for Chain {
+        fn receive(mut self: Box<Self>, (): ()) {
             match self.0.checked_sub(1) {
                 Some(left) => {
                     self.0 = left;
@@ -126,8 +182,8 @@ mod tests {
 
     struct Panics;
 
-    impl Work for Panics {
-        fn run(self: Box<Self>) {
+    impl Receive<()> for Panics {
+        fn receive(self: Box<Self>, (): ()) {
             panic!("as planned");
         }
     }

@@ -6,7 +6,7 @@ use super::Task;
 use super::continuation::{Continuation, Receiver};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::Work;
+use crate::runtime::work::Receive;
 
 /// A task after which the series goes on on a poller's thread; see
 /// [`TaskExt::back_on_poller`](super::TaskExt::back_on_poller).
@@ -27,21 +27,16 @@ impl<T: Task> Task for BackOnPoller<T> {
 
     fn dispatch(self, done: Continuation<T::Output>) {
         let poller = done.runtime().poller_here_or_next();
-        self.task.dispatch(Continuation::new(Box::new(Way { output: None, done, poller })));
+        self.task.dispatch(Continuation::new(Box::new(Way { done, poller })));
     }
 }
 
 struct Way<O> {
-    output: Option<O>,
     done: Continuation<O>,
     poller: usize,
 }
 
 impl<O: Send + 'static> Receiver<O> for Way<O> {
-    fn put(&mut self, output: O) {
-        self.output = Some(output);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
         self.done.runtime()
     }
@@ -51,12 +46,22 @@ impl<O: Send + 'static> Receiver<O> for Way<O> {
     }
 }
 
-impl<O: Send + 'static> Work for Way<O> {
-    fn run(self: Box<Self>) {
-        let Way { output, done, poller } = *self;
-        if let Some(output) = output {
-            let runtime = done.runtime().clone();
-            runtime.ready_on_poller(poller, done.preset(output));
-        }
+impl<O: Send + 'static> Receive<O> for Way<O> {
+    fn receive(self: Box<Self>, output: O) {
+        let Way { done, poller } = *self;
+        let runtime = done.runtime().clone();
+        runtime.ready_on_poller(poller, Box::new(Arrival { done, output }));
+    }
+}
+
+struct Arrival<O> {
+    done: Continuation<O>,
+    output: O,
+}
+
+impl<O: Send + 'static> Receive<()> for Arrival<O> {
+    fn receive(self: Box<Self>, (): ()) {
+        let Arrival { done, output } = *self;
+        done.into_receiver().receive(output);
     }
 }

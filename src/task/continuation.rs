@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::token::{Cancellation, Token};
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{self, Work};
+use crate::runtime::work::{self, Receive};
 
 /// Goes on with the result of a task. Whoever holds it holds what comes after the task, the rest of a series and its
 /// context included: dropping it ends that, `finally` included.
@@ -16,9 +16,8 @@ pub struct Continuation<O> {
     cancellable: bool,
 }
 
-/// What a result is put into. When it runs as [`Work`], the result is there; when it is dropped instead, none comes.
-pub(crate) trait Receiver<O>: Work {
-    fn put(&mut self, output: O);
+/// What receives the result of a task. When it is dropped instead, none comes.
+pub(crate) trait Receiver<O>: Receive<O> {
     fn runtime(&self) -> &RuntimeHandle;
     fn token(&self) -> Option<&Arc<Token>>;
 }
@@ -30,10 +29,9 @@ impl<O: Send + 'static> Continuation<O> {
 
     /// The task is done. What comes next goes on on the calling thread: before this returns, or, where it is itself
     /// called by something of the runtime's, soon after.
-    pub fn complete(mut self, output: O) {
+    pub fn complete(self, output: O) {
         self.end_generation();
-        self.receiver.put(output);
-        work::ready(self.receiver);
+        work::give(self.receiver as Box<dyn Receive<O>>, output);
     }
 
     /// The runtime that it runs on.
@@ -73,10 +71,9 @@ impl<O: Send + 'static> Continuation<O> {
         Parked(place)
     }
 
-    /// Work that completes with `output` when it runs.
-    pub(crate) fn preset(mut self, output: O) -> Box<dyn Work> {
+    /// What receives the result. Only for what has not said how to cancel it.
+    pub(crate) fn into_receiver(self) -> Box<dyn Receive<O>> {
         debug_assert!(!self.cancellable, "nobody would end the generation");
-        self.receiver.put(output);
         self.receiver
     }
 

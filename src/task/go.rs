@@ -3,7 +3,7 @@
 use super::Task;
 use super::continuation::Continuation;
 use crate::runtime::in_job;
-use crate::runtime::work::Work;
+use crate::runtime::work::Receive;
 
 /// Has `compute` called on one of the runtime's computing threads. What it returns comes of the task. A panic in it ends
 /// the series.
@@ -42,12 +42,12 @@ struct Computation<F, R> {
     done: Continuation<R>,
 }
 
-impl<R, F> Work for Computation<F, R>
+impl<R, F> Receive<()> for Computation<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    fn run(self: Box<Self>) {
+    fn receive(self: Box<Self>, (): ()) {
         let Computation { compute, done } = *self;
         if !done.is_cancelled() {
             done.complete(in_job(compute));

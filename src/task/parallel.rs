@@ -10,7 +10,7 @@ use super::continuation::{Continuation, Receiver};
 use super::outcome::{Dropped, Ended};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{Work, panic_message};
+use crate::runtime::work::{Receive, panic_message};
 
 /// Tasks that run side by side. What comes of it is what came of each, in their order.
 ///
@@ -139,7 +139,7 @@ impl<T: Task> Task for Parallel<T> {
             });
         }
         for (index, task) in self.tasks.into_iter().enumerate() {
-            let child = Child { output: None, index, delivered: false, group: group.clone() };
+            let child = Child { index: index as u32, delivered: false, group: group.clone() };
             if child.token().is_some_and(|token| token.is_cancelled()) {
                 continue;
             }
@@ -200,38 +200,32 @@ impl<O: Send + 'static> Group<O> {
 
 /// What one of the tasks continues with.
 struct Child<O: Send + 'static> {
-    output: Option<O>,
-    index: usize,
+    index: u32,
     delivered: bool,
     group: Arc<Group<O>>,
 }
 
 impl<O: Send + 'static> Receiver<O> for Child<O> {
-    fn put(&mut self, output: O) {
-        self.output = Some(output);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
         &self.group.runtime
     }
 
     fn token(&self) -> Option<&Arc<Token>> {
-        self.group.tokens.get(self.index)
+        self.group.tokens.get(self.index as usize)
     }
 }
 
-impl<O: Send + 'static> Work for Child<O> {
-    fn run(mut self: Box<Self>) {
+impl<O: Send + 'static> Receive<O> for Child<O> {
+    fn receive(mut self: Box<Self>, output: O) {
         self.delivered = true;
-        let output = self.output.take();
-        self.group.deliver(self.index, output);
+        self.group.deliver(self.index as usize, Some(output));
     }
 }
 
 impl<O: Send + 'static> Drop for Child<O> {
     fn drop(&mut self) {
         if !self.delivered {
-            self.group.deliver(self.index, None);
+            self.group.deliver(self.index as usize, None);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::continuation::{Continuation, Receiver};
 use super::outcome::{Dropped, Ended};
 use super::series::Series;
 use super::token::Token;
-use crate::runtime::work::{self, Work};
+use crate::runtime::work::{self, Receive};
 use crate::runtime::{OwnThread, Running, Runtime, RuntimeHandle};
 
 impl Runtime {
@@ -31,8 +31,7 @@ impl Runtime {
         let core = self.handle();
         core.check_thread()?;
         let shared = Arc::new(Shared::new());
-        let root =
-            Root { output: None, shared: Some(shared.clone()), runtime: core, token: None, running: None };
+        let root = Root { shared: Some(shared.clone()), runtime: core, token: None, running: None };
         work::ready(Box::new(Start { task, done: Continuation::new(Box::new(root)) }));
         match shared.wait(None) {
             Some(output) => output.map_err(WaitError::from),
@@ -58,13 +57,8 @@ impl RuntimeHandle {
         };
         let running = self.begin(cut);
         let refused = running.is_none();
-        let root = Root {
-            output: None,
-            shared: Some(shared.clone()),
-            runtime: self.clone(),
-            token: Some(token.clone()),
-            running,
-        };
+        let root =
+            Root { shared: Some(shared.clone()), runtime: self.clone(), token: Some(token.clone()), running };
         let done = Continuation::new(Box::new(root));
         match refused {
             true => drop(done),
@@ -228,7 +222,6 @@ impl<O> Shared<O> {
 
 /// The last continuation: hands the result to whoever waits.
 struct Root<O> {
-    output: Option<O>,
     /// Absent once the result was handed over.
     shared: Option<Arc<Shared<O>>>,
     runtime: RuntimeHandle,
@@ -237,10 +230,6 @@ struct Root<O> {
 }
 
 impl<O: Send + 'static> Receiver<O> for Root<O> {
-    fn put(&mut self, output: O) {
-        self.output = Some(output);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
         &self.runtime
     }
@@ -250,10 +239,9 @@ impl<O: Send + 'static> Receiver<O> for Root<O> {
     }
 }
 
-impl<O: Send + 'static> Work for Root<O> {
-    fn run(mut self: Box<Self>) {
-        let output = self.output.take();
-        self.end(output.ok_or(Dropped));
+impl<O: Send + 'static> Receive<O> for Root<O> {
+    fn receive(mut self: Box<Self>, output: O) {
+        self.end(Ok(output));
     }
 }
 
@@ -279,8 +267,8 @@ struct Start<T: Task> {
     done: Continuation<T::Output>,
 }
 
-impl<T: Task> Work for Start<T> {
-    fn run(self: Box<Self>) {
+impl<T: Task> Receive<()> for Start<T> {
+    fn receive(self: Box<Self>, (): ()) {
         let Start { task, done } = *self;
         task.dispatch(done);
     }

@@ -13,7 +13,7 @@ use super::continuation::{Continuation, Receiver};
 use super::outcome::{Ended, Error, Outcome, SeriesError};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{self, Work};
+use crate::runtime::work::{self, Receive};
 
 /// Tasks that run one after another, and the data they share.
 ///
@@ -74,7 +74,7 @@ impl<C: Send + 'static> Series<C> {
         task: T,
         callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
     ) {
-        self.steps.push_back(Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }));
+        self.steps.push_back(Box::new(TaskStep { state: State::Task(task), callback }));
     }
 
     /// Adds a task that comes next.
@@ -83,7 +83,7 @@ impl<C: Send + 'static> Series<C> {
         task: T,
         callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
     ) {
-        self.steps.push_front(Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }));
+        self.steps.push_front(Box::new(TaskStep { state: State::Task(task), callback }));
     }
 
     /// Ends the series when the callback that calls this returns: the tasks that are left are dropped.
@@ -110,71 +110,84 @@ impl<C: Send + 'static> Task for Series<C> {
     type Output = Ended<C>;
 
     fn dispatch(self, done: Continuation<Ended<C>>) {
-        Held(Some(Box::new(Live { series: self, done }))).advance();
+        let token = done.token().cloned();
+        Box::new(Live(Some(Parts { series: self, done, token }))).advance();
     }
 }
 
-/// A series that runs.
-struct Live<C> {
+/// A series that runs. Dropped before it has ended, it ends.
+struct Live<C: Send + 'static>(Option<Parts<C>>);
+
+struct Parts<C> {
     series: Series<C>,
     done: Continuation<Ended<C>>,
+    /// That of `done`, at hand.
+    token: Option<Arc<Token>>,
 }
 
-/// Holds a series while it runs. Dropped with it, it ends the series.
-struct Held<C: Send + 'static>(Option<Box<Live<C>>>);
-
-impl<C: Send + 'static> Held<C> {
-    /// Calls back, and goes on.
-    fn call(mut self, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
-        let Some(live) = self.0.as_mut() else { return };
-        if live.done.is_cancelled() {
+impl<C: Send + 'static> Live<C> {
+    /// Calls back, and goes on in its turn.
+    fn call(mut self: Box<Self>, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
+        let Some(parts) = self.0.as_mut() else { return };
+        if parts.is_cancelled() {
             return self.finish(Err(SeriesError::Cancelled));
         }
-        match callback(&mut live.series) {
-            Ok(()) => self.advance(),
+        match callback(&mut parts.series) {
+            Ok(()) => work::ready(self),
             Err(error) => self.finish(Err(SeriesError::Failed(error))),
         }
     }
 
     /// Starts the next task.
-    fn advance(mut self) {
-        let Some(live) = self.0.as_mut() else { return };
-        if live.series.cancelled || live.done.is_cancelled() {
+    fn advance(mut self: Box<Self>) {
+        let Some(parts) = self.0.as_mut() else { return };
+        if parts.series.cancelled || parts.is_cancelled() {
             return self.finish(Err(SeriesError::Cancelled));
         }
-        match live.series.steps.pop_front() {
-            Some(step) => step.dispatch(self),
+        match parts.series.steps.pop_front() {
+            Some(step) => work::directly(|| step.dispatch(self)),
             None => self.finish(Ok(())),
         }
     }
 
-    fn finish(mut self, outcome: Outcome) {
-        if let Some(live) = self.0.take() {
-            live.finish(outcome);
+    fn finish(mut self: Box<Self>, outcome: Outcome) {
+        if let Some(parts) = self.0.take() {
+            parts.finish(outcome);
         }
     }
 }
 
-impl<C: Send + 'static> Drop for Held<C> {
+/// A series between two tasks.
+impl<C: Send + 'static> Receive<()> for Live<C> {
+    fn receive(self: Box<Self>, (): ()) {
+        self.advance();
+    }
+}
+
+impl<C: Send + 'static> Drop for Live<C> {
     /// The series will not go on. `finally` is not called from here: this may be an unwinding stack, or somebody's lock
     /// may be held.
     fn drop(&mut self) {
-        if let Some(live) = self.0.take() {
-            let error = if live.done.is_cancelled() {
+        if let Some(parts) = self.0.take() {
+            let error = if parts.is_cancelled() {
                 SeriesError::Cancelled
             } else if std::thread::panicking() {
                 SeriesError::Panicked
             } else {
                 SeriesError::Aborted
             };
-            work::ready(Box::new(Cut { live, error }));
+            work::ready(Box::new(Cut { parts, error }));
         }
     }
 }
 
-impl<C: Send + 'static> Live<C> {
-    fn finish(self: Box<Self>, outcome: Outcome) {
-        let Live { series, done } = *self;
+impl<C: Send + 'static> Parts<C> {
+    fn is_cancelled(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_cancelled())
+    }
+
+    fn finish(self, outcome: Outcome) {
+        let Parts { series, done, .. } = self;
         let Series { mut context, steps, finally, .. } = series;
         drop(steps);
         if let Some(finally) = finally {
@@ -186,33 +199,31 @@ impl<C: Send + 'static> Live<C> {
 
 /// Ends a series that lost its task.
 struct Cut<C: Send + 'static> {
-    live: Box<Live<C>>,
+    parts: Parts<C>,
     error: SeriesError,
 }
 
-impl<C: Send + 'static> Work for Cut<C> {
-    fn run(self: Box<Self>) {
-        let Cut { live, error } = *self;
-        live.finish(Err(error));
+impl<C: Send + 'static> Receive<()> for Cut<C> {
+    fn receive(self: Box<Self>, (): ()) {
+        let Cut { parts, error } = *self;
+        parts.finish(Err(error));
     }
 }
 
 /// A step of a series.
 trait Step<C: Send + 'static>: Send {
-    fn dispatch(self: Box<Self>, held: Held<C>);
+    fn dispatch(self: Box<Self>, live: Box<Live<C>>);
 }
 
-/// A task and its callback. While the task runs, this is what it continues with.
-struct TaskStep<C: Send + 'static, T: Task, F> {
-    slot: Slot<T>,
+/// A task and its callback. While the task runs, this is what receives its result.
+struct TaskStep<C: Send + 'static, T, F> {
+    state: State<C, T>,
     callback: F,
-    held: Held<C>,
 }
 
-enum Slot<T: Task> {
+enum State<C: Send + 'static, T> {
     Task(T),
-    Output(T::Output),
-    Empty,
+    Running(Box<Live<C>>),
 }
 
 impl<C, T, F> Step<C> for TaskStep<C, T, F>
@@ -221,9 +232,8 @@ where
     T: Task,
     F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
-    fn dispatch(mut self: Box<Self>, held: Held<C>) {
-        if let Slot::Task(task) = std::mem::replace(&mut self.slot, Slot::Empty) {
-            self.held = held;
+    fn dispatch(mut self: Box<Self>, live: Box<Live<C>>) {
+        if let State::Task(task) = std::mem::replace(&mut self.state, State::Running(live)) {
             task.dispatch(Continuation::new(self));
         }
     }
@@ -235,38 +245,34 @@ where
     T: Task,
     F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
-    fn put(&mut self, output: T::Output) {
-        self.slot = Slot::Output(output);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
-        self.held.done().runtime()
+        self.parts().done.runtime()
     }
 
     fn token(&self) -> Option<&Arc<Token>> {
-        self.held.done().token()
+        self.parts().token.as_ref()
     }
 }
 
-impl<C, T, F> Work for TaskStep<C, T, F>
+impl<C: Send + 'static, T, F> TaskStep<C, T, F> {
+    fn parts(&self) -> &Parts<C> {
+        match &self.state {
+            State::Running(live) => live.0.as_ref().expect("it has not ended"),
+            State::Task(_) => unreachable!("a task that runs has a series"),
+        }
+    }
+}
+
+impl<C, T, F> Receive<T::Output> for TaskStep<C, T, F>
 where
     C: Send + 'static,
     T: Task,
     F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
-    fn run(self: Box<Self>) {
-        let TaskStep { slot, callback, held } = *self;
-        if let Slot::Output(output) = slot {
-            held.call(|series| callback(output, series));
-        }
-    }
-}
-
-impl<C: Send + 'static> Held<C> {
-    fn done(&self) -> &Continuation<Ended<C>> {
-        match &self.0 {
-            Some(live) => &live.done,
-            None => unreachable!("a step that runs holds its series"),
+    fn receive(self: Box<Self>, output: T::Output) {
+        let TaskStep { state, callback } = *self;
+        if let State::Running(live) = state {
+            live.call(|series| callback(output, series));
         }
     }
 }
@@ -284,10 +290,10 @@ where
     M: FnOnce(&mut C) -> T + Send + 'static,
     F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
-    fn dispatch(self: Box<Self>, mut held: Held<C>) {
+    fn dispatch(self: Box<Self>, mut live: Box<Live<C>>) {
         let Dynamic { make, callback } = *self;
-        let Some(live) = held.0.as_mut() else { return };
-        let task = make(&mut live.series.context);
-        Box::new(TaskStep { slot: Slot::Task(task), callback, held: Held(None) }).dispatch(held);
+        let Some(parts) = live.0.as_mut() else { return };
+        let task = make(&mut parts.series.context);
+        work::directly(|| Box::new(TaskStep { state: State::Task(task), callback }).dispatch(live));
     }
 }

@@ -6,7 +6,7 @@ use tidegate_poller::{Moment, sys};
 
 use super::Task;
 use super::continuation::Continuation;
-use crate::runtime::work::Work;
+use crate::runtime::work::Receive;
 
 /// Done after so long.
 pub fn sleep(time: Duration) -> Sleep {
@@ -46,7 +46,7 @@ impl Task for Sleep {
             let timer = runtime.start_keyed_timer(at, Box::new(Fire(done)));
             cancellation.on_cancel(move || runtime.cancel_timer(timer));
         } else {
-            runtime.start_timer(at, done.preset(()));
+            runtime.start_timer(at, done.into_receiver());
         }
     }
 }
@@ -54,8 +54,8 @@ impl Task for Sleep {
 /// A timer that can be cancelled until it is due.
 struct Fire(Continuation<()>);
 
-impl Work for Fire {
-    fn run(self: Box<Self>) {
+impl Receive<()> for Fire {
+    fn receive(self: Box<Self>, (): ()) {
         self.0.complete(());
     }
 }
