@@ -67,8 +67,9 @@ fn write(outbox: &mut Outbox, max: u64, passed: &mut Vec<Passed>, wire: &mut Vec
 
 #[test]
 fn random_queues_come_out_as_they_went_in() {
-    let seed = std::env::var("OUTBOX_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("replay with OUTBOX_SEED={seed}");
+    let seed =
+        std::env::var("TIDEGATE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("replay with TIDEGATE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let file = Arc::new(File::open("/dev/null").unwrap());
     for _ in 0..300 {
