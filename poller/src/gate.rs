@@ -27,8 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::due::{Due, Key};
 use crate::event::pools::Pools;
-use crate::event::timers::{Due, Key};
 use crate::ledger::Ledger;
 use crate::moment::{Moment, NANOS_PER_MS};
 use crate::outbox::{Front, Outbox, Passed, Pull};

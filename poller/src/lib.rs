@@ -49,6 +49,7 @@
 #![deny(unsafe_code)]
 
 pub mod budget;
+mod due;
 mod event;
 pub mod file;
 mod gate;

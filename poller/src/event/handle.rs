@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::figures::{Counters, Figures};
-use super::timers::Key;
 use super::{Io, Poller};
+use crate::due::Key;
 use crate::record::End;
 use crate::session::Session;
 

@@ -11,7 +11,7 @@ use mio::net::{TcpListener, UnixListener};
 use super::Poller;
 use super::figures::add;
 use super::open::{next_conn_id, unix_peer};
-use super::timers::Due;
+use crate::due::Due;
 use crate::ledger::{Ledger, Teardown};
 use crate::record::{ConnectionRecord, End, Peer, Reason, Refusal, Role};
 use crate::session::{Acceptor, Admission};

@@ -33,7 +33,6 @@ mod poller;
 pub(crate) mod pools;
 mod socket;
 mod teardown;
-pub(crate) mod timers;
 mod visit;
 
 pub use config::{Config, SocketOptions};

@@ -12,8 +12,8 @@ use mio::net::{TcpStream, UnixStream};
 
 use super::figures::add;
 use super::socket::{Life, Socket};
-use super::timers::{Due, Key};
 use super::{Poller, SocketHandle};
+use crate::due::{Due, Key};
 use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::record::{End, Peer, Reason, Role};

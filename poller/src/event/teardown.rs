@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Poller;
 use super::figures::add;
 use super::socket::Life;
-use super::timers::Key;
+use crate::due::Key;
 use crate::gate::Env;
 use crate::ledger::Teardown;
 use crate::record::{End, Reason};

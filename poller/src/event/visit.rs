@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Poller;
 use super::handle::Work;
 use super::socket::Life;
-use super::timers::{Due, Key};
+use crate::due::{Due, Key};
 use crate::gate::{Step, end_of_error};
 use crate::pace::Allowance;
 use crate::record::{End, Reason};

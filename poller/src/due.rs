@@ -1,4 +1,7 @@
-//! What the poller's timers are for.
+//! What the poller's timers are for, and the name of a socket they are for.
+//!
+//! Owns two words that the gate and the loop share: both put a [`Due`] on the [wheel](crate::timer::Wheel), the
+//! loop alone takes it off and acts. It must not know what a socket is.
 
 /// Names a socket for as long as it lives: a slab index is used again, a generation is not (for 4 billion
 /// sockets).
