@@ -30,7 +30,6 @@ mod limits;
 mod listener;
 mod open;
 mod poller;
-pub(crate) mod pools;
 mod socket;
 mod teardown;
 mod visit;

@@ -19,6 +19,8 @@
 //! What the kernel told (`told_writable`) is kept whatever the other states are, and cleared only by a write that
 //! came up short.
 
+mod pools;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -28,7 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::due::{Due, Key};
-use crate::event::pools::Pools;
 use crate::ledger::Ledger;
 use crate::moment::{Moment, NANOS_PER_MS};
 use crate::outbox::{Front, Outbox, Passed, Pull};
@@ -37,6 +38,7 @@ use crate::record::{End, Reason};
 use crate::sys;
 use crate::timer::{TimerId, Wheel};
 use crate::transport::{Wire, Wrote};
+pub(crate) use pools::Pools;
 
 /// What is pulled from a source, or read from a file that cannot go by `sendfile`, at a time: the kernel's usual
 /// first send buffer is 87 KB, so that one pull is about one write.

@@ -2,7 +2,7 @@
 //!
 //! Bounded by count and by size: what does not fit is freed. An idle socket holds none of it.
 
-use crate::gate::Outgoing;
+use super::Outgoing;
 
 /// Outboxes kept: more than a turn's events use at once, small enough (some 400 bytes each) not to matter.
 const OUTGOING_KEPT: usize = 256;
