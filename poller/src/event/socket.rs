@@ -1,7 +1,7 @@
 //! One socket in the slab: its gate, its session, and the read side's state.
 //!
-//! Kept small, for most sockets are idle: what only a writing socket needs is in [`Outgoing`](crate::gate::Outgoing),
-//! what few ever need in [`Rare`].
+//! Kept small, for most sockets are idle: what only a writing socket needs, its [gate](crate::gate) borrows; what few
+//! ever need is in [`Rare`].
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,8 +1,9 @@
 //! Memory that sockets borrow while they write, kept between uses so that writing allocates nothing.
 //!
-//! Bounded by count and by size: what does not fit is freed. An idle socket holds none of it.
+//! Owns the spare [outboxes](Outgoing) and buffers of one poller. Bounded by count and by size: what does not fit is
+//! freed. An idle socket holds none of it. The gate takes and gives back; the loop takes buffers for its sessions.
 
-use super::Outgoing;
+use super::outgoing::Outgoing;
 
 /// Outboxes kept: more than a turn's events use at once, small enough (some 400 bytes each) not to matter.
 const OUTGOING_KEPT: usize = 256;
@@ -27,12 +28,12 @@ impl Default for Pools {
 }
 
 impl Pools {
-    pub(crate) fn take_outgoing(&mut self) -> Box<Outgoing> {
+    pub(super) fn take_outgoing(&mut self) -> Box<Outgoing> {
         self.outgoing.pop().unwrap_or_default()
     }
 
     /// Takes back an outbox that was emptied and disarmed.
-    pub(crate) fn give_outgoing(&mut self, mut outgoing: Box<Outgoing>) {
+    pub(super) fn give_outgoing(&mut self, mut outgoing: Box<Outgoing>) {
         if self.outgoing.len() < OUTGOING_KEPT {
             outgoing.outbox.trim(SEGMENTS_KEPT);
             self.outgoing.push(outgoing);

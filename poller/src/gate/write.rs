@@ -1,0 +1,209 @@
+//! At most one write to the socket, and its accounting.
+//!
+//! Takes what lies at the front of the outbox: bytes, a file, or a source to pull from. How much may go was decided
+//! before, by the module `step`; nothing here asks a budget.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::outgoing::{Outgoing, Starved};
+use super::{Env, Gate, Step, end_of_error};
+use crate::outbox::{FileRange, Front, Pull};
+use crate::record::{End, Reason};
+use crate::sys;
+use crate::transport::Wrote;
+
+/// What is pulled from a source, or read from a file that cannot go by `sendfile`, at a time: the kernel's usual
+/// first send buffer is 87 KB, so that one pull is about one write.
+pub(super) const PULL_BYTES: u64 = 64 * 1024;
+/// How far ahead a file is looked at, and brought in, before it is sent: some 10 ms of reading from a slow disk.
+const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
+
+impl Gate {
+    pub(super) fn write(&mut self, own: bool, allowance: u64, env: &mut Env<'_>, room: &mut u64) -> Step {
+        let Some(out) = self.out.as_mut() else { return Step::Idle };
+        let wrote = match out.outbox.front() {
+            Front::Source => return self.pull(allowance, env),
+            Front::File(range) => {
+                let (file, offset, len) = (range.file.clone(), range.offset, range.len.min(allowance));
+                if !out.is_warm(allowance) {
+                    return self.cold(env);
+                }
+                match self.wire.get().send_file(&file, offset, len, allowance) {
+                    Ok(None) => return self.read_file(&file, offset, len, env),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                        // Not a file the kernel can send from (procfs and the like).
+                        return self.read_file(&file, offset, len, env);
+                    }
+                    Err(error) if is_of_the_file(&error) => {
+                        return Step::Failed(End::local(Reason::SourceFailed));
+                    }
+                    Err(error) => Err(error),
+                    Ok(Some(wrote)) if wrote.plain == 0 && !wrote.full => {
+                        self.account(wrote, env, room);
+                        return Step::Failed(End::local(Reason::SourceFailed));
+                    }
+                    Ok(Some(wrote)) => Ok(wrote),
+                }
+            }
+            Front::Bytes => {
+                let slices = out.outbox.slices(allowance);
+                let more = slices.before_file() && {
+                    let left = allowance - slices.bytes();
+                    let warm_until = &mut out.warm_until;
+                    out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
+                };
+                self.wire.get().write(&slices, allowance, more)
+            }
+            Front::Empty if own => self.wire.get().write(&[], allowance, false),
+            Front::Empty => return Step::Idle,
+        };
+        match wrote {
+            Ok(wrote) => {
+                self.account(wrote, env, room);
+                Step::Went
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    self.account(Wrote { full: true, ..Wrote::default() }, env, room);
+                    Step::Went
+                }
+                io::ErrorKind::Interrupted => Step::Went,
+                _ => Step::Failed(end_of_error(&error)),
+            },
+        }
+    }
+
+    /// Books what went.
+    fn account(&mut self, wrote: Wrote, env: &mut Env<'_>, room: &mut u64) {
+        let now = env.now;
+        if wrote.wire > 0 {
+            if let Some(flow) = self.flow {
+                env.pacer.charge(flow, wrote.wire);
+            }
+            self.ledger.note_out(wrote.wire, wrote.plain, now);
+            *room = room.saturating_sub(wrote.wire);
+        }
+        if let Some(out) = &mut self.out {
+            if wrote.wire > 0 {
+                out.blocked_since = None;
+            }
+            if wrote.plain > 0 {
+                let sums = out.outbox.has_marks().then(|| self.ledger.sums(now));
+                let pools = &mut *env.pools;
+                if matches!(out.outbox.front(), Front::File(range) if range.len <= wrote.plain) {
+                    out.warm_until = 0;
+                }
+                let begun = out.outbox.sent(wrote.plain, now, sums.as_ref(), env.passed, &mut |buffer| {
+                    pools.give_buffer(buffer)
+                });
+                let pending = out.outbox.pending();
+                self.ledger.set_pending(pending > 0, now);
+                if self.above_high && pending <= u64::from(self.low) {
+                    self.above_high = false;
+                    self.drained = true;
+                }
+                if let Some(free) = begun {
+                    self.begin(free, env);
+                }
+            }
+        }
+        if wrote.full {
+            self.told_writable = false;
+            self.block(env);
+        }
+    }
+
+    fn pull(&mut self, allowance: u64, env: &mut Env<'_>) -> Step {
+        let Some(out) = &mut self.out else { return Step::Idle };
+        let Some(source) = out.outbox.front_source() else { return Step::Idle };
+        let max = allowance.min(PULL_BYTES) as usize;
+        let mut bytes = env.pools.take_buffer();
+        let Ok(pull) = catch_unwind(AssertUnwindSafe(|| source.pull(max, &mut bytes))) else {
+            log::error!("a source panicked; its socket is closed");
+            return Step::Failed(End::local(Reason::Internal));
+        };
+        if pull == Pull::Failed || bytes.len() > max {
+            return Step::Failed(End::local(Reason::SourceFailed));
+        }
+        if pull == Pull::End {
+            out.outbox.end_source();
+        }
+        if bytes.is_empty() {
+            env.pools.give_buffer(bytes);
+            if pull != Pull::End {
+                out.starved = Starved::BySource;
+                self.rest(env);
+            }
+        } else {
+            out.outbox.push_front(bytes);
+            self.ledger.set_pending(true, env.now);
+        }
+        Step::Went
+    }
+
+    /// Reads a piece of the file at the front into memory, for a transport that cannot send files.
+    fn read_file(&mut self, file: &File, offset: u64, len: u64, env: &mut Env<'_>) -> Step {
+        let Some(out) = &mut self.out else { return Step::Idle };
+        let mut bytes = env.pools.take_buffer();
+        bytes.resize(len.min(PULL_BYTES) as usize, 0);
+        match file.read_at(&mut bytes, offset) {
+            Ok(n) if n > 0 => {
+                bytes.truncate(n);
+                if matches!(out.outbox.front(), Front::File(range) if range.len <= n as u64) {
+                    out.warm_until = 0;
+                }
+                out.outbox.replace_file_bytes(bytes);
+                Step::Went
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Went,
+            Ok(_) | Err(_) => Step::Failed(End::local(Reason::SourceFailed)),
+        }
+    }
+
+    fn cold(&mut self, env: &mut Env<'_>) -> Step {
+        let Some(out) = &mut self.out else { return Step::Idle };
+        let Front::File(range) = out.outbox.front() else { return Step::Idle };
+        let step = Step::Cold {
+            file: range.file.clone(),
+            offset: range.offset,
+            len: range.len.min(WARM_WINDOW_BYTES),
+        };
+        out.starved = Starved::ByFile;
+        self.rest(env);
+        self.note_states(env.now);
+        step
+    }
+}
+
+impl Outgoing {
+    fn is_warm(&mut self, allowance: u64) -> bool {
+        match self.outbox.front() {
+            Front::File(range) => warm(range, allowance, &mut self.warm_until),
+            _ => true,
+        }
+    }
+}
+
+/// Whether what may go of `range` is in memory, looking ahead so that the question is asked once for many writes.
+fn warm(range: &FileRange, allowance: u64, warm_until: &mut u64) -> bool {
+    let due = range.len.min(allowance);
+    if range.offset.saturating_add(due) <= *warm_until {
+        return true;
+    }
+    let window = range.len.min(allowance.max(WARM_WINDOW_BYTES));
+    // Where the question cannot be answered, sending will show.
+    let warm = sys::file_is_warm(&*range.file, range.offset, window).unwrap_or(true);
+    if warm {
+        *warm_until = range.offset.saturating_add(window);
+    }
+    warm
+}
+
+/// Whether an error of `sendfile` came from the file and not from the socket.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let of_files = [libc::EIO, libc::EFBIG, libc::EOVERFLOW, libc::ESTALE, libc::ENODATA];
+    error.raw_os_error().is_some_and(|code| of_files.contains(&code))
+}
