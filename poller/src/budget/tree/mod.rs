@@ -1,8 +1,8 @@
 //! A tree of shared budgets and the fair sharing of its bytes: the arithmetic, without a clock or a lock.
 //!
-//! Owns the nodes (one a [`Budget`](super::Budget)), the *ports* (one for each poller that spends through a node) and
+//! Owns the nodes (one a [`Budget`](crate::budget::Budget)), the *ports* (one for each poller that spends through a node) and
 //! the leases on their way to the pollers. The [`Pacer`](crate::pace::Pacer)s drive it, one at a time, behind the
-//! lock of [`Shared`](super::shared::Shared); the simulation drives it directly. It must not know sockets.
+//! lock of [`Shared`](crate::budget::shared::Shared); the simulation drives it directly. It must not know sockets.
 //!
 //! How bytes are shared. Each node is a fair queue of *contenders*: its child nodes and its ports. A contender that
 //! wants bytes waits in the queue of its node under its *service*, the bytes it got divided by its weight; the least
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::bucket::Bucket;
-use super::interval::{INTERVAL_MIN_NS, bytes_in, credit_ceiling, quantum};
+use crate::budget::bucket::Bucket;
+use crate::budget::interval::{INTERVAL_MIN_NS, bytes_in, credit_ceiling, quantum};
 use crate::moment::{Moment, NANOS_PER_MS, NANOS_PER_SEC};
 
 /// Index of a node in its tree.

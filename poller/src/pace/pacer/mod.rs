@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::flow::{Flow, FlowId, OwnAllowance, OwnBucket, Place};
-use super::port::{Port, Waiter};
 use crate::budget::interval::Interval;
 use crate::budget::shared::Shared;
 use crate::budget::tree::{Demand, SeatId, Tree};
 use crate::budget::{Budget, Limit, Signal};
 use crate::moment::{Moment, NANOS_PER_MS};
+use crate::pace::flow::{Flow, FlowId, OwnAllowance, OwnBucket, Place};
+use crate::pace::port::{Port, Waiter};
 
 /// How much a flow may write now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
