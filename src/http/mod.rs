@@ -32,6 +32,7 @@ pub mod target;
 
 mod busy;
 mod clock;
+mod door;
 mod exchange;
 mod files;
 mod handler;
@@ -39,9 +40,11 @@ mod in_use;
 mod serve;
 mod service;
 mod session;
+mod work;
 
+pub use door::Door;
 pub use files::Files;
 pub use handler::{Answer, Handler};
 pub use in_use::FileId;
 pub use serve::{Server, serve_files};
-pub use service::{Census, Door, Service, Settings};
+pub use service::{Census, Service, Settings};

@@ -1,4 +1,6 @@
-//! What all HTTP connections of a poller share, and the door they come in by.
+//! What all HTTP connections of a poller share, and the places they have in the census of the whole server.
+//!
+//! It must not know the sessions, which hold on to it.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,14 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tidegate_poller::moment::Moment;
-use tidegate_poller::record::{ConnectionRecord, Peer, Reason, Refusal};
-use tidegate_poller::{Acceptor, Admission};
 
-use crate::http::busy::Busy;
 use crate::http::clock::Clock;
 use crate::http::handler::Handler;
 use crate::http::in_use::{FileId, InUse};
-use crate::http::session::{HttpSession, Work};
+use crate::http::work::Work;
 use crate::net::Pacing;
 use crate::record::Sinks;
 
@@ -69,6 +68,10 @@ impl Census {
 
     fn count(&self, turned_away: bool) -> &AtomicUsize {
         if turned_away { &self.turned_away } else { &self.open }
+    }
+
+    fn max(&self, turned_away: bool) -> usize {
+        if turned_away { TURNED_AWAY_MAX } else { self.max }
     }
 }
 
@@ -135,7 +138,9 @@ impl Service {
 pub(super) struct Seat<const TURNED_AWAY: bool = false>(Rc<Service>);
 
 impl<const TURNED_AWAY: bool> Seat<TURNED_AWAY> {
-    fn take(service: &Rc<Service>, max: usize) -> Option<Seat<TURNED_AWAY>> {
+    /// A place, if one is free.
+    pub(super) fn take(service: &Rc<Service>) -> Option<Seat<TURNED_AWAY>> {
+        let max = service.census.max(TURNED_AWAY);
         service
             .census
             .count(TURNED_AWAY)
@@ -156,33 +161,5 @@ impl<const TURNED_AWAY: bool> Deref for Seat<TURNED_AWAY> {
 impl<const TURNED_AWAY: bool> Drop for Seat<TURNED_AWAY> {
     fn drop(&mut self) {
         self.0.census.count(TURNED_AWAY).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Lets callers in while there is room, and tells others to come again.
-pub struct Door {
-    service: Rc<Service>,
-}
-
-impl Door {
-    /// The door of a service.
-    pub fn new(service: Rc<Service>) -> Door {
-        Door { service }
-    }
-}
-
-impl Acceptor for Door {
-    fn accept(&mut self, _: &Peer) -> Admission {
-        if let Some(seat) = Seat::take(&self.service, self.service.census.max) {
-            return Admission::Admit(Box::new(HttpSession::new(seat)));
-        }
-        match Seat::take(&self.service, TURNED_AWAY_MAX) {
-            Some(seat) => Admission::Admit(Box::new(Busy::new(seat))),
-            None => Admission::Refuse(Refusal(Reason::Denied)),
-        }
-    }
-
-    fn refused(&mut self, record: ConnectionRecord) {
-        self.service.sinks.connection(record, 0);
     }
 }

@@ -20,21 +20,19 @@ mod replies;
 mod requests;
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
-use crate::http::exchange::{Connection, Exchange, Front, Phase};
+use crate::http::exchange::{Connection, Front, Phase};
 use crate::http::reply::Reply;
 use crate::http::service::Seat;
 use crate::http::status::Status;
+use crate::http::work::Work;
 use requests::worth_a_look;
 
-/// What of a buffer is kept for the next request.
-const BUFFER_KEPT: usize = 4 * 1024;
 /// What timers are for.
 const PATIENCE: u32 = 0;
 const LAST_LOOK: u32 = 1;
@@ -77,50 +75,6 @@ enum Reading {
     Handler,
     /// Nothing more.
     Shut,
-}
-
-/// What a connection needs while it is not idle.
-#[derive(Default)]
-pub(in crate::http) struct Work {
-    /// What arrived and is not used yet.
-    input: Vec<u8>,
-    /// The head in `input` is incomplete, and was looked at when it had so many bytes.
-    partial: Option<usize>,
-    /// When the first byte of the head at hand arrived, and the latest bytes.
-    head_since: Option<Moment>,
-    latest: Option<Moment>,
-    /// When reading went on, the latest time that it was paused: until then the peer could send no more.
-    resumed: Option<Moment>,
-    /// Bytes of body still to come.
-    body_left: u64,
-    /// In order. All but the last have their reply in the outbox.
-    exchanges: VecDeque<Exchange>,
-    /// How things stood when the gate was done with the exchange before, or this one came first.
-    front: Front,
-}
-
-impl Work {
-    pub(in crate::http) fn clear(&mut self) {
-        self.input.clear();
-        self.input.shrink_to(BUFFER_KEPT);
-        self.exchanges.clear();
-        *self = Work {
-            input: std::mem::take(&mut self.input),
-            exchanges: std::mem::take(&mut self.exchanges),
-            ..Work::default()
-        };
-    }
-
-    /// Since when the rest of a request that began then is waited for.
-    fn awaited_since(&self, began: Moment) -> Moment {
-        self.resumed.map_or(began, |resumed| resumed.max(began))
-    }
-
-    /// Bytes of a head that is not complete, line ends before it apart.
-    fn partial_head(&self) -> Option<&[u8]> {
-        let start = self.input.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
-        self.partial.map(|_| &self.input[start..])
-    }
 }
 
 impl HttpSession {

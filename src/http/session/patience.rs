@@ -6,10 +6,11 @@ use tidegate_poller::Io;
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 
-use super::{HttpSession, PATIENCE, Reading, Work};
+use super::{HttpSession, PATIENCE, Reading};
 use crate::http::exchange::{Asked, Exchange, Phase};
 use crate::http::reply::Reply;
 use crate::http::status::Status;
+use crate::http::work::Work;
 
 /// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
 /// awaited in return.
