@@ -1,7 +1,7 @@
 //! The embedder's own work on a poller's thread.
 
 use super::Poller;
-use crate::Moment;
+use crate::moment::Moment;
 
 /// What a poller does for its embedder in each turn, and must wake up for; see
 /// [`Poller::set_hook`](super::Poller::set_hook).

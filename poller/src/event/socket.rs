@@ -219,7 +219,7 @@ mod tests {
             "socket {} gate {} wire {} ledger {}",
             size_of::<Socket>(),
             size_of::<Gate>(),
-            size_of::<crate::Wire>(),
+            size_of::<crate::transport::Wire>(),
             size_of::<crate::ledger::Ledger>()
         );
         // In debug builds a mio socket carries 4 to 8 bytes of checks.
