@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_poller::file::Root;
+use tidegate_poller::offload::Full;
 
 use crate::http::conditional::{self, Validators, Verdict};
-use crate::http::handler::{Answer, Handler};
+use crate::http::handler::{ExchangeContext, Handler};
 use crate::http::in_use::FileId;
 use crate::http::listing::{self, Entry};
 use crate::http::mime::MediaType;
@@ -27,6 +28,7 @@ use crate::http::reply::{Body, Reply};
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::http::target::Target;
+use crate::task::{Series, blocking};
 
 /// Serves what is below a root.
 #[derive(Clone, Debug)]
@@ -42,16 +44,21 @@ impl Files {
 }
 
 impl Handler for Files {
-    fn answer(&self, request: &Arc<Request>, now: SystemTime) -> Answer {
-        match answer(&self.root, request, now, true) {
-            Ok(reply) => Answer::Reply(reply),
+    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+        let (request, now) = (exchange.context.request().clone(), exchange.context.now());
+        match answer(&self.root, &request, now, true) {
+            Ok(reply) => exchange.context.reply = reply,
             Err(MayBlock) => {
-                let (root, request) = (self.root.clone(), request.clone());
-                Answer::Later(Box::new(move || {
-                    // Allowed to wait, so this cannot say that it would have to; should it, nothing is served.
-                    answer(&root, &request, now, false)
-                        .unwrap_or_else(|MayBlock| Reply::error(Status::UNAVAILABLE))
-                }))
+                let root = self.root.clone();
+                // Allowed to wait, it cannot say that it would have to.
+                let job = move || answer(&root, &request, now, false);
+                exchange.push(blocking(job), |answered, exchange| {
+                    exchange.context.reply = match answered {
+                        Ok(Ok(reply)) => reply,
+                        Ok(Err(MayBlock)) | Err(Full) => Reply::error(Status::UNAVAILABLE),
+                    };
+                    Ok(())
+                });
             }
         }
     }

@@ -1,21 +1,141 @@
-//! What answers requests.
+//! What answers requests, and what it is given for that.
 
-use std::sync::Arc;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tidegate_poller::record::Peer;
 
 use crate::http::reply::Reply;
 use crate::http::request::Request;
+use crate::http::status::Status;
+use crate::task::Series;
 
 /// Answers requests; lives on one poller's thread.
 pub trait Handler {
-    /// Answers a request, or says how it can be answered off the poller. Must not block. `now` is the wall clock.
-    fn answer(&self, request: &Arc<Request>, now: SystemTime) -> Answer;
+    /// Answers a request. It is called on the poller's thread and must not block: it sets the reply, or adds the tasks
+    /// that will, and may have the poller for a few milliseconds at most.
+    ///
+    /// The reply goes when the series has ended well, as the context has it then. A series that ends with an error is
+    /// answered with 500, and the error is logged. When the client leaves before that, the series is cancelled.
+    fn handle(&self, exchange: &mut Series<ExchangeContext>);
 }
 
-/// What a handler says at once.
-pub enum Answer {
-    /// The reply.
-    Reply(Reply),
-    /// A job that makes it, and may block.
-    Later(Box<dyn FnOnce() -> Reply + Send>),
+/// What belongs to one exchange: the context of its series.
+#[derive(Debug)]
+pub struct ExchangeContext {
+    request: Arc<Request>,
+    /// What will be answered; 200 without a body until a handler says otherwise.
+    pub reply: Reply,
+    /// Data of this exchange, kept until it has been answered.
+    pub data: Extensions,
+    peer: Peer,
+    now: SystemTime,
+    pub(super) connection: Option<Arc<ConnectionData>>,
+}
+
+impl ExchangeContext {
+    pub(super) fn new(
+        request: Arc<Request>,
+        peer: Peer,
+        now: SystemTime,
+        connection: Option<Arc<ConnectionData>>,
+    ) -> ExchangeContext {
+        ExchangeContext {
+            request,
+            reply: Reply::new(Status::OK),
+            data: Extensions::default(),
+            peer,
+            now,
+            connection,
+        }
+    }
+
+    /// The request.
+    pub fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// Who asks.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The wall clock when the request was complete.
+    pub fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// Data of the connection: what one exchange leaves there, the next ones find, until the connection is gone.
+    pub fn connection(&mut self) -> &Arc<ConnectionData> {
+        self.connection.get_or_insert_default()
+    }
+}
+
+/// Data that lives as long as a connection.
+#[derive(Debug, Default)]
+pub struct ConnectionData(Mutex<Extensions>);
+
+impl ConnectionData {
+    /// Locks it; not to be held across anything that waits.
+    pub fn lock(&self) -> MutexGuard<'_, Extensions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Values by their type, one of each. Takes no memory while it is empty.
+#[derive(Default)]
+pub struct Extensions(Option<Box<Values>>);
+
+type Values = HashMap<TypeId, Box<dyn Any + Send>>;
+
+impl Extensions {
+    /// Puts a value in; gives back the one that was there.
+    pub fn insert<T: Any + Send>(&mut self, value: T) -> Option<T> {
+        let old = self.0.get_or_insert_default().insert(TypeId::of::<T>(), Box::new(value))?;
+        old.downcast().ok().map(|old| *old)
+    }
+
+    /// The value of a type.
+    pub fn get<T: Any + Send>(&self) -> Option<&T> {
+        self.0.as_ref()?.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+
+    /// The value of a type, to change it.
+    pub fn get_mut<T: Any + Send>(&mut self) -> Option<&mut T> {
+        self.0.as_mut()?.get_mut(&TypeId::of::<T>())?.downcast_mut()
+    }
+
+    /// Takes a value out.
+    pub fn remove<T: Any + Send>(&mut self) -> Option<T> {
+        let old = self.0.as_mut()?.remove(&TypeId::of::<T>())?;
+        old.downcast().ok().map(|old| *old)
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extensions").field("len", &self.0.as_ref().map_or(0, |values| values.len())).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_of_each_type() {
+        let mut data = Extensions::default();
+        assert_eq!(data.get::<u32>(), None);
+        assert_eq!(data.insert(1_u32), None);
+        assert_eq!(data.insert(2_u32), Some(1));
+        assert_eq!(data.insert(String::from("a")), None);
+        if let Some(text) = data.get_mut::<String>() {
+            text.push('b');
+        }
+        assert_eq!(data.remove::<String>().as_deref(), Some("ab"));
+        assert_eq!((data.remove::<String>(), data.get::<u32>()), (None, Some(&2)));
+    }
 }

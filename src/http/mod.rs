@@ -44,7 +44,7 @@ mod work;
 
 pub use door::Door;
 pub use files::Files;
-pub use handler::{Answer, Handler};
+pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
 pub use in_use::FileId;
 pub use serve::{Server, serve_files};
 pub use service::{Census, Service, Settings};

@@ -11,7 +11,7 @@ use tidegate_poller::{Config, Poller};
 use crate::http::{Census, Door, Files, Service, Settings};
 use crate::net::Listeners;
 use crate::record::Sinks;
-use crate::runtime::{Handles, Runtime};
+use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ pub fn serve_files(
         let (files, settings, sinks, census) =
             (files.clone(), settings.clone(), sinks.clone(), census.clone());
         runtime = runtime.poller(move |poller: &mut Poller| {
-            let service = Service::new(Box::new(files), settings, sinks, census, poller.now());
+            let here = RuntimeHandle::of_poller();
+            let here = here.ok_or_else(|| io::Error::other("this is no poller of a runtime"))?;
+            let service = Service::new(Box::new(files), here, settings, sinks, census, poller.now());
             poller.listen(socket, Box::new(Door::new(Rc::new(service)))).map(drop)
         });
     }

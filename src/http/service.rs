@@ -18,6 +18,7 @@ use crate::http::in_use::{FileId, InUse};
 use crate::http::work::Work;
 use crate::net::Pacing;
 use crate::record::Sinks;
+use crate::runtime::RuntimeHandle;
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -78,6 +79,7 @@ impl Census {
 /// What all HTTP connections of one poller share.
 pub struct Service {
     pub(super) handler: Box<dyn Handler>,
+    pub(super) runtime: RuntimeHandle,
     pub(super) settings: Settings,
     pub(super) sinks: Sinks,
     census: Arc<Census>,
@@ -93,9 +95,10 @@ pub struct Service {
 const SPARE_MAX: usize = 32;
 
 impl Service {
-    /// A service that answers by `handler`. `now` is the poller's clock.
+    /// A service that answers by `handler`, whose series run on `runtime`. `now` is the poller's clock.
     pub fn new(
         handler: Box<dyn Handler>,
+        runtime: RuntimeHandle,
         settings: Settings,
         sinks: Sinks,
         census: Arc<Census>,
@@ -103,6 +106,7 @@ impl Service {
     ) -> Service {
         Service {
             handler,
+            runtime,
             settings,
             sinks,
             census,

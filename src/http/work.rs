@@ -4,10 +4,12 @@
 //! the service only lends, clears and keeps it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tidegate_poller::moment::Moment;
 
 use crate::http::exchange::{Exchange, Front};
+use crate::task::Token;
 
 /// What of a buffer is kept for the next request.
 const BUFFER_KEPT: usize = 4 * 1024;
@@ -30,6 +32,8 @@ pub(super) struct Work {
     pub(super) exchanges: VecDeque<Exchange>,
     /// How things stood when the gate was done with the exchange before, or this one came first.
     pub(super) front: Front,
+    /// The series that answers the latest exchange can be cancelled by this.
+    pub(super) answering: Option<Arc<Token>>,
 }
 
 impl Work {

@@ -110,10 +110,10 @@ impl Runtime {
         }));
         let mut runtime = Runtime { core: core.clone(), pollers: None };
         let setups = setups.into_iter().enumerate().map(|(index, setup)| {
-            let inbox = core.0.inboxes[index].clone();
+            let (core, inbox) = (core.clone(), core.0.inboxes[index].clone());
             let wrapped = move |poller: &mut Poller| {
                 enter();
-                local::enter(poller, inbox);
+                local::enter(poller, inbox, core);
                 setup(poller)
             };
             Box::new(wrapped) as Setup
@@ -203,6 +203,11 @@ impl fmt::Debug for Runtime {
 }
 
 impl RuntimeHandle {
+    /// The runtime of the calling thread, where that is a poller's.
+    pub fn of_poller() -> Option<RuntimeHandle> {
+        local::runtime()
+    }
+
     /// Reaches its pollers.
     pub fn pollers(&self) -> Option<&Handles> {
         self.0.started.get()
@@ -251,6 +256,11 @@ impl RuntimeHandle {
     pub(crate) fn submit_to_poller(&self, job: Job) {
         let index = self.poller_here_or_next();
         self.0.inboxes[index].submit(job);
+    }
+
+    /// The same, on this poller's thread. Jobs from one thread are run in their order.
+    pub(crate) fn submit_to(&self, poller: usize, job: Job) {
+        self.0.inboxes[poller].submit(job);
     }
 
     /// Has `work` computed.

@@ -13,6 +13,7 @@ use slab::Slab;
 use tidegate_poller::timer::Wheel;
 use tidegate_poller::{Handle, Hook, Moment, Poller, TimerId, sys};
 
+use super::RuntimeHandle;
 use super::work::{self, Work};
 
 /// Names a timer that can be cancelled, in the whole process.
@@ -54,6 +55,7 @@ thread_local! {
 
 struct Local {
     inbox: Arc<Inbox>,
+    runtime: RuntimeHandle,
     wheel: Wheel<Due>,
     timers: Slab<Box<Work>>,
     /// Those that can be cancelled, and where they are in the wheel.
@@ -173,10 +175,11 @@ impl Inbox {
 }
 
 /// Makes the calling thread, which is about to run `poller`, one of the runtime's.
-pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>) {
+pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>, runtime: RuntimeHandle) {
     let _ = inbox.poller.set(poller.handle());
     let local = Local {
         inbox: inbox.clone(),
+        runtime,
         wheel: Wheel::new(poller.now()),
         timers: Slab::new(),
         keyed: Slab::new(),
@@ -187,6 +190,11 @@ pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>) {
     LOCAL.set(Some(local));
     work::defer(true);
     poller.set_hook(Box::new(Turn { inbox, more: false }));
+}
+
+/// The runtime whose poller this thread runs.
+pub(super) fn runtime() -> Option<RuntimeHandle> {
+    LOCAL.try_with(|local| local.borrow().as_ref().map(|local| local.runtime.clone())).ok().flatten()
 }
 
 /// The poller has ended. What waits is dropped, and what that makes ready goes on.

@@ -29,6 +29,7 @@
 //! `finally` runs all the same.
 
 mod back;
+mod blocking;
 mod continuation;
 mod go;
 mod outcome;
@@ -39,6 +40,7 @@ mod timer;
 mod token;
 
 pub use back::BackOnPoller;
+pub use blocking::{Blocking, blocking};
 pub use continuation::{Continuation, Parked};
 pub use go::{Go, go};
 pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
@@ -47,6 +49,10 @@ pub use run::{Canceller, SeriesHandle, TaskHandle, WaitError};
 pub use series::Series;
 pub use timer::{Sleep, sleep, sleep_until};
 pub use token::Cancellation;
+
+pub(crate) use continuation::Receiver;
+pub(crate) use run::start;
+pub(crate) use token::Token;
 
 /// A unit of work.
 ///

@@ -32,7 +32,7 @@ impl Runtime {
         core.check_thread()?;
         let shared = Arc::new(Shared::new());
         let root = Root { shared: Some(shared.clone()), runtime: core, token: None, running: None };
-        work::ready(Box::new(Start { task, done: Continuation::new(Box::new(root)) }));
+        start(task, Continuation::new(Box::new(root)));
         match shared.wait(None) {
             Some(output) => output.map_err(WaitError::from),
             None => Err(WaitError::Dropped),
@@ -62,7 +62,7 @@ impl RuntimeHandle {
         let done = Continuation::new(Box::new(root));
         match refused {
             true => drop(done),
-            false => work::ready(Box::new(Start { task, done })),
+            false => start(task, done),
         }
         TaskHandle { shared, token, runtime: self.clone() }
     }
@@ -261,7 +261,11 @@ impl<O> Drop for Root<O> {
     }
 }
 
-/// Starts a task where it does not nest in what starts it.
+/// Starts a task: at once where that nests in nothing, else in its turn.
+pub(crate) fn start<T: Task>(task: T, done: Continuation<T::Output>) {
+    work::ready(Box::new(Start { task, done }));
+}
+
 struct Start<T: Task> {
     task: T,
     done: Continuation<T::Output>,

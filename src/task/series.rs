@@ -64,8 +64,13 @@ impl<C: Send + 'static> Series<C> {
     /// all if it is dropped before that. Replaces what was said before.
     #[must_use]
     pub fn finally(mut self, finally: impl FnOnce(&Outcome, &mut C) + Send + 'static) -> Series<C> {
-        self.finally = Some(Box::new(finally));
+        self.set_finally(finally);
         self
+    }
+
+    /// The same, for a series that is only borrowed.
+    pub fn set_finally(&mut self, finally: impl FnOnce(&Outcome, &mut C) + Send + 'static) {
+        self.finally = Some(Box::new(finally));
     }
 
     /// Adds a task at the end.
@@ -94,6 +99,26 @@ impl<C: Send + 'static> Series<C> {
     /// How many tasks are left.
     pub fn remaining(&self) -> usize {
         self.steps.len()
+    }
+}
+
+impl<C: Send + 'static> Series<C> {
+    /// Ends a series that has no task, or is cancelled, where it stands; gives back one that has something to do.
+    pub(crate) fn end_now(self) -> Result<Ended<C>, Series<C>> {
+        if !self.steps.is_empty() && !self.cancelled {
+            return Err(self);
+        }
+        let outcome = if self.cancelled { Err(SeriesError::Cancelled) } else { Ok(()) };
+        Ok(self.end(outcome))
+    }
+
+    fn end(self, outcome: Outcome) -> Ended<C> {
+        let Series { mut context, steps, finally, .. } = self;
+        drop(steps);
+        if let Some(finally) = finally {
+            finally(&outcome, &mut context);
+        }
+        Ended { outcome, context }
     }
 }
 
@@ -188,12 +213,7 @@ impl<C: Send + 'static> Parts<C> {
 
     fn finish(self, outcome: Outcome) {
         let Parts { series, done, .. } = self;
-        let Series { mut context, steps, finally, .. } = series;
-        drop(steps);
-        if let Some(finally) = finally {
-            finally(&outcome, &mut context);
-        }
-        done.complete(Ended { outcome, context });
+        done.complete(series.end(outcome));
     }
 }
 

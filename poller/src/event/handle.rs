@@ -119,6 +119,10 @@ impl SocketHandle {
         self.submit(move |_, io| io.abort(end))
     }
 
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
     /// The poller the socket lives on.
     pub fn handle(&self) -> &Handle {
         &self.handle

@@ -15,7 +15,7 @@ use super::figures::{add, average};
 use super::handle::{Handle, Shared, Work};
 use super::listener::Listener;
 use super::socket::{Life, Socket};
-use super::{Config, Hook, Io};
+use super::{Config, Hook, Io, SocketHandle};
 use crate::budget::Signal;
 use crate::due::{Due, Key};
 use crate::gate::{Env, Pools};
@@ -201,6 +201,19 @@ impl Poller {
     /// Sockets open now.
     pub fn sockets(&self) -> usize {
         self.sockets.len()
+    }
+
+    /// Runs `work` with a socket's session at once, if the socket is one of this poller's and still there; says whether.
+    /// For work between the sessions' own calls: in a [`Hook`], or [submitted](Handle::submit).
+    pub fn call(&mut self, socket: &SocketHandle, work: impl FnOnce(&mut dyn Session, &mut Io<'_>)) -> bool {
+        let key = socket.key();
+        let here = Arc::ptr_eq(&self.shared, &socket.handle().shared)
+            && self.lookup(key).is_some_and(|socket| !socket.doomed && socket.session.is_some());
+        if here {
+            self.now();
+            self.with_socket(key, work);
+        }
+        here
     }
 
     /// Runs `work` with a socket's session, if the socket is still there.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Head ──complete──▶ (Body ──read──▶) handler ──reply queued──▶ Head
-//!   │                                    └─later─▶ Handler ──job done──▶ reply queued ▶ Head
+//!   │                                    └─tasks─▶ Handler ──series ended──▶ reply queued ▶ Head
 //!   └──refused, last one, peer finished──▶ Shut: what still arrives is not looked at
 //! ```
 //!
@@ -15,11 +15,12 @@
 //! its high watermark: then nothing is read either, and the client's window closes. An idle connection has no
 //! buffer at all: what a request needs is in [`Work`], lent by the service while there is something to do.
 
+mod answer;
 mod patience;
 mod replies;
 mod requests;
 
-use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::moment::Moment;
@@ -27,9 +28,8 @@ use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
 use crate::http::exchange::{Connection, Front, Phase};
-use crate::http::reply::Reply;
+use crate::http::handler::ConnectionData;
 use crate::http::service::Seat;
-use crate::http::status::Status;
 use crate::http::work::Work;
 use requests::worth_a_look;
 
@@ -42,6 +42,8 @@ pub(in crate::http) struct HttpSession {
     seat: Seat,
     /// Here only while something is under way.
     work: Option<Box<Work>>,
+    /// What handlers have left with the connection.
+    data: Option<Arc<ConnectionData>>,
     opened: Moment,
     /// When patience with the peer ends. The timer may be armed for earlier: it is set anew when it fires, so that
     /// a request costs no timer.
@@ -62,7 +64,7 @@ pub(in crate::http) struct HttpSession {
 }
 
 // Ten thousand idle connections have one each.
-const _: () = assert!(size_of::<HttpSession>() <= 56);
+const _: () = assert!(size_of::<HttpSession>() <= 64);
 
 /// What the reading side waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ impl HttpSession {
         HttpSession {
             seat,
             work: None,
+            data: None,
             opened: Moment::FIRST,
             deadline: None,
             timer: None,
@@ -161,18 +164,6 @@ impl Session for HttpSession {
         self.go_on(io);
     }
 
-    fn offloaded(&mut self, io: &mut Io<'_>, result: Box<dyn Any + Send>) {
-        if self.reading != Reading::Handler {
-            return;
-        }
-        let reply = match result.downcast::<Reply>() {
-            Ok(reply) => *reply,
-            Err(_) => Reply::error(Status::INTERNAL_ERROR),
-        };
-        self.reply(io, reply);
-        self.go_on(io);
-    }
-
     fn timer(&mut self, io: &mut Io<'_>, reason: u32) {
         if reason == LAST_LOOK {
             return self.settle(io);
@@ -202,6 +193,9 @@ impl Session for HttpSession {
 
     fn closed(mut self: Box<Self>, record: ConnectionRecord) {
         if let Some(mut work) = self.work.take() {
+            if let Some(token) = work.answering.take() {
+                token.cancel();
+            }
             self.record_cut(&mut work, &record);
             self.seat.give_back(work);
         }

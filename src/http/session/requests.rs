@@ -8,7 +8,6 @@ use tidegate_poller::record::Reason;
 
 use super::{HttpSession, Reading};
 use crate::http::exchange::{Asked, Exchange};
-use crate::http::handler::Answer;
 use crate::http::reply::Reply;
 use crate::http::request::{HEAD_MAX, Method, Parsed, Refused, Request, parse};
 use crate::http::status::Status;
@@ -114,23 +113,6 @@ impl HttpSession {
             // A client that waits for "100 Continue" may send the body after all: no telling what comes next.
             self.last_next = true;
             self.handle(io);
-        }
-    }
-
-    /// The request is here: has it answered.
-    pub(super) fn handle(&mut self, io: &mut Io<'_>) {
-        let Some(Asked::Request(request)) = self.work().exchanges.back().map(|exchange| &exchange.asked)
-        else {
-            return;
-        };
-        let request = request.clone();
-        let now = self.seat.wall(io.now());
-        match self.seat.handler.answer(&request, now) {
-            Answer::Reply(reply) => self.reply(io, reply),
-            Answer::Later(job) => match io.offload(move || Box::new(job())) {
-                Ok(()) => self.reading = Reading::Handler,
-                Err(_) => self.reply(io, Reply::error(Status::UNAVAILABLE)),
-            },
         }
     }
 

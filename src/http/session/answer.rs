@@ -1,0 +1,129 @@
+//! Having a request answered: each exchange is a series.
+//!
+//! The handler is called on the poller, within the session's call. Where it leaves no task, the reply goes at once, and
+//! the series was only a value on the stack. Else the series starts, ends on whatever thread, and its end comes back to
+//! this poller as a job.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use tidegate_poller::{Io, Poller, Session, SocketHandle};
+
+use super::{HttpSession, Reading};
+use crate::http::exchange::Asked;
+use crate::http::handler::ExchangeContext;
+use crate::http::reply::Reply;
+use crate::http::status::Status;
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Receive;
+use crate::task::{Continuation, Ended, Receiver, Series, SeriesError, Token, start};
+
+impl HttpSession {
+    /// The request is here: has it answered.
+    pub(super) fn handle(&mut self, io: &mut Io<'_>) {
+        let Some(exchange) = self.work().exchanges.back() else { return };
+        let Asked::Request(request) = &exchange.asked else { return };
+        let (id, request) = (exchange.id, request.clone());
+        let now = self.seat.wall(io.now());
+        let mut series = Series::new(ExchangeContext::new(request, io.peer(), now, self.data.clone()));
+        self.seat.handler.handle(&mut series);
+        // Also where the exchange is cut later, the next one finds what it left.
+        self.data.clone_from(&series.context.connection);
+        match series.end_now() {
+            Ok(ended) => self.answered(io, ended),
+            Err(series) => {
+                let token = Arc::<Token>::default();
+                self.work().answering = Some(token.clone());
+                self.reading = Reading::Handler;
+                let runtime = self.seat.runtime.clone();
+                let poller = runtime.poller_here_or_next();
+                let back = Back { socket: io.socket(), poller, id, token, runtime, gone: false };
+                // In its turn, not within this call: a panic of a callback is not the connection's.
+                start(series, Continuation::new(Box::new(back)));
+            }
+        }
+    }
+
+    /// The series of an exchange has ended.
+    fn answered(&mut self, io: &mut Io<'_>, ended: Ended<ExchangeContext>) {
+        let Ended { outcome, mut context } = ended;
+        if let Some(data) = context.connection.take() {
+            self.data = Some(data);
+        }
+        let reply = match outcome {
+            Ok(()) => context.reply,
+            Err(error) => {
+                if let SeriesError::Failed(error) = &error {
+                    let path = context.request().target();
+                    log::error!("no answer to {:?}: {error}", String::from_utf8_lossy(path));
+                }
+                Reply::error(Status::INTERNAL_ERROR)
+            }
+        };
+        self.reply(io, reply);
+    }
+
+    /// The same, when it comes back: only if it is still waited for.
+    fn came_back(&mut self, io: &mut Io<'_>, id: u64, ended: Option<Ended<ExchangeContext>>) {
+        let waited_for =
+            self.work.as_ref().and_then(|work| work.exchanges.back()).map(|exchange| exchange.id);
+        if self.reading != Reading::Handler || waited_for != Some(id) {
+            return;
+        }
+        self.work().answering = None;
+        match ended {
+            Some(ended) => self.answered(io, ended),
+            None => self.reply(io, Reply::error(Status::INTERNAL_ERROR)),
+        }
+        self.go_on(io);
+    }
+}
+
+/// Brings the end of a series back to its session.
+struct Back {
+    socket: SocketHandle,
+    poller: usize,
+    id: u64,
+    token: Arc<Token>,
+    runtime: RuntimeHandle,
+    gone: bool,
+}
+
+impl Back {
+    fn bring(&mut self, ended: Option<Ended<ExchangeContext>>) {
+        self.gone = true;
+        let (socket, id) = (self.socket.clone(), self.id);
+        let job = move |poller: &mut Poller| {
+            poller.call(&socket, |session: &mut dyn Session, io| {
+                if let Some(session) = (session as &mut dyn Any).downcast_mut::<HttpSession>() {
+                    session.came_back(io, id, ended);
+                }
+            });
+        };
+        self.runtime.submit_to(self.poller, Box::new(job));
+    }
+}
+
+impl Receiver<Ended<ExchangeContext>> for Back {
+    fn runtime(&self) -> &RuntimeHandle {
+        &self.runtime
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        Some(&self.token)
+    }
+}
+
+impl Receive<Ended<ExchangeContext>> for Back {
+    fn receive(mut self: Box<Self>, ended: Ended<ExchangeContext>) {
+        self.bring(Some(ended));
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        if !self.gone {
+            self.bring(None);
+        }
+    }
+}
