@@ -13,7 +13,24 @@ use crate::http::request::Request;
 use crate::http::status::Status;
 use crate::task::Series;
 
-/// Answers requests; lives on one poller's thread.
+/// Answers requests; lives on one poller's thread. A closure will do.
+///
+/// ```no_run
+/// use tidegate::http::{ExchangeContext, Settings, serve};
+/// use tidegate::http::reply::Body;
+/// use tidegate::net::Listeners;
+/// use tidegate::task::{Series, go};
+///
+/// let handler = |exchange: &mut Series<ExchangeContext>| {
+///     exchange.push(go(|| (1..=20_u64).product::<u64>()), |product, exchange| {
+///         exchange.context.reply.body = Body::Bytes(format!("{product}\n").into_bytes());
+///         Ok(())
+///     });
+/// };
+/// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
+/// serve(handler, listeners, Settings::default(), Default::default(), 1_000, &Default::default())?.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Handler {
     /// Answers a request. It is called on the poller's thread and must not block: it sets the reply, or adds the tasks
     /// that will, and may have the poller for a few milliseconds at most.
@@ -21,6 +38,12 @@ pub trait Handler {
     /// The reply goes when the series has ended well, as the context has it then. A series that ends with an error is
     /// answered with 500, and the error is logged. When the client leaves before that, the series is cancelled.
     fn handle(&self, exchange: &mut Series<ExchangeContext>);
+}
+
+impl<F: Fn(&mut Series<ExchangeContext>)> Handler for F {
+    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+        self(exchange);
+    }
 }
 
 /// What belongs to one exchange: the context of its series.

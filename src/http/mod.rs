@@ -46,5 +46,5 @@ pub use door::Door;
 pub use files::Files;
 pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
 pub use in_use::FileId;
-pub use serve::{Server, serve_files};
+pub use serve::{Server, serve, serve_files};
 pub use service::{Census, Service, Settings};

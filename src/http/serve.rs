@@ -1,4 +1,4 @@
-//! A file server on its threads.
+//! An HTTP server on its threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidegate_poller::file::Root;
 use tidegate_poller::{Config, Poller};
 
-use crate::http::{Census, Door, Files, Service, Settings};
+use crate::http::{Census, Door, Files, Handler, Service, Settings};
 use crate::net::Listeners;
 use crate::record::Sinks;
 use crate::runtime::{Handles, Runtime, RuntimeHandle};
@@ -20,8 +20,7 @@ pub struct Server {
     runtime: Runtime,
 }
 
-/// Serves the files below `root` from as many pollers as there are listeners, to at most `max_connections` callers
-/// at a time.
+/// Serves the files below `root`; else as [`serve`].
 pub fn serve_files(
     root: Root,
     listeners: Listeners,
@@ -30,17 +29,29 @@ pub fn serve_files(
     max_connections: usize,
     config: &Config,
 ) -> io::Result<Server> {
+    serve(Files::new(Arc::new(root)), listeners, settings, sinks, max_connections, config)
+}
+
+/// Has `handler` answer requests, on as many pollers as there are listeners, to at most `max_connections` callers at a
+/// time. Each poller has a handler of its own, a clone.
+pub fn serve(
+    handler: impl Handler + Clone + Send + 'static,
+    listeners: Listeners,
+    settings: Settings,
+    sinks: Sinks,
+    max_connections: usize,
+    config: &Config,
+) -> io::Result<Server> {
     let address = listeners.address();
-    let files = Files::new(Arc::new(root));
     let census = Census::new(max_connections);
     let mut runtime = Runtime::builder().name(config.name.clone()).config(config.clone()).pollers(0);
     for socket in listeners.into_sockets() {
-        let (files, settings, sinks, census) =
-            (files.clone(), settings.clone(), sinks.clone(), census.clone());
+        let (handler, settings, sinks, census) =
+            (handler.clone(), settings.clone(), sinks.clone(), census.clone());
         runtime = runtime.poller(move |poller: &mut Poller| {
             let here = RuntimeHandle::of_poller();
             let here = here.ok_or_else(|| io::Error::other("this is no poller of a runtime"))?;
-            let service = Service::new(Box::new(files), here, settings, sinks, census, poller.now());
+            let service = Service::new(Box::new(handler), here, settings, sinks, census, poller.now());
             poller.listen(socket, Box::new(Door::new(Rc::new(service)))).map(drop)
         });
     }
@@ -56,6 +67,11 @@ impl Server {
     /// Reaches its pollers, to stop them.
     pub fn handles(&self) -> Handles {
         self.runtime.pollers()
+    }
+
+    /// The runtime that its series run on.
+    pub fn runtime(&self) -> RuntimeHandle {
+        self.runtime.handle()
     }
 
     /// Waits until it has ended.

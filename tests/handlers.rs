@@ -1,0 +1,233 @@
+//! Handlers as users write them: an exchange is a series.
+#![cfg(feature = "http")]
+
+#[allow(dead_code)]
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use support::Wire;
+use tidegate::http::reply::Body;
+use tidegate::http::{ExchangeContext, Handler, Server, Settings, serve};
+use tidegate::net::Listeners;
+use tidegate::poller::{Config, ConnectionRecord};
+use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
+use tidegate::task::{Continuation, Parked, Series, Task, go, sleep};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Exchange = Series<ExchangeContext>;
+
+/// Remembers all that it is handed.
+struct Records {
+    exchanges: mpsc::Sender<Arc<ExchangeRecord>>,
+    connections: mpsc::Sender<Arc<ConnectionEntry>>,
+}
+
+impl Sink for Records {
+    fn exchange(&self, record: &Arc<ExchangeRecord>) {
+        let _ = self.exchanges.send(record.clone());
+    }
+
+    fn connection(&self, entry: &Arc<ConnectionEntry>) {
+        let _ = self.connections.send(entry.clone());
+    }
+}
+
+struct Running {
+    server: Server,
+    address: SocketAddr,
+    exchanges: mpsc::Receiver<Arc<ExchangeRecord>>,
+    connections: mpsc::Receiver<Arc<ConnectionEntry>>,
+}
+
+impl Running {
+    fn start(handler: impl Handler + Clone + Send + 'static) -> Running {
+        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
+        let (exchanges, seen_exchanges) = mpsc::channel();
+        let (connections, seen_connections) = mpsc::channel();
+        let sinks = Sinks::new([Arc::new(Records { exchanges, connections }) as Arc<dyn Sink>]);
+        let server = serve(handler, listeners, Settings::default(), sinks, 100, &Config::default()).unwrap();
+        let address = server.address();
+        Running { server, address, exchanges: seen_exchanges, connections: seen_connections }
+    }
+
+    fn ask(&self) -> (u16, String) {
+        let mut wire = Wire::connect(self.address);
+        wire.ask("/", "");
+        let reply = wire.reply();
+        (reply.head.status, reply.body_text())
+    }
+
+    fn stop(self) {
+        self.server.handles().shutdown(PATIENCE);
+        self.server.join().unwrap();
+    }
+}
+
+fn say(exchange: &mut Exchange, text: impl Into<String>) {
+    exchange.context.reply.body = Body::Bytes(text.into().into_bytes());
+}
+
+#[test]
+fn what_a_handler_adds_runs_before_the_reply_goes() {
+    let running = Running::start(|exchange: &mut Exchange| {
+        exchange.context.data.insert(vec![1]);
+        exchange.push(go(|| 2), |two, exchange| {
+            let numbers = exchange.context.data.get_mut::<Vec<i32>>().ok_or("the data is gone")?;
+            numbers.push(two);
+            exchange.push(sleep(Duration::from_millis(1)), |(), exchange| {
+                let numbers = exchange.context.data.remove::<Vec<i32>>();
+                say(exchange, format!("{numbers:?}"));
+                Ok(())
+            });
+            Ok(())
+        });
+    });
+    assert_eq!(running.ask(), (200, String::from("Some([1, 2])")));
+    let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((record.status, record.resp_body_bytes), (Some(200), 12));
+    running.stop();
+}
+
+#[test]
+fn errors_and_panics_are_answered_and_the_server_goes_on() {
+    for (path, handler) in [
+        (
+            "error",
+            (|exchange: &mut Exchange| exchange.push(go(|| ()), |(), _| Err("as planned".into())))
+                as fn(&mut Exchange),
+        ),
+        ("panic in a callback", |exchange| exchange.push(go(|| ()), |(), _| panic!("as planned"))),
+        ("panic in a computation", |exchange| exchange.push(go(|| panic!("as planned")), |(), _| Ok(()))),
+        ("cancelled", |exchange| exchange.cancel()),
+    ] {
+        let running = Running::start(handler);
+        for _ in 0..2 {
+            assert_eq!(running.ask().0, 500, "{path}");
+            assert_eq!(running.exchanges.recv_timeout(PATIENCE).unwrap().status, Some(500), "{path}");
+        }
+        running.stop();
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_however_long_each_takes() {
+    let running = Running::start(|exchange: &mut Exchange| {
+        let target = String::from_utf8_lossy(exchange.context.request().target()).into_owned();
+        let time = if target == "/slow" { 20 } else { 0 };
+        exchange.push(sleep(Duration::from_millis(time)), move |(), exchange| {
+            say(exchange, target);
+            Ok(())
+        });
+    });
+    let mut wire = Wire::connect(running.address);
+    for target in ["/slow", "/a", "/slow", "/b"] {
+        wire.ask(target, "");
+    }
+    for target in ["/slow", "/a", "/slow", "/b"] {
+        assert_eq!(wire.reply().body_text(), target);
+    }
+    running.stop();
+}
+
+#[test]
+fn a_connection_keeps_data_for_its_exchanges_and_drops_it_with_itself() {
+    struct Last(mpsc::Sender<usize>, usize);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let _ = self.0.send(self.1);
+        }
+    }
+    let (dropped, seen) = mpsc::channel();
+    let running = Running::start(move |exchange: &mut Exchange| {
+        let mut data = exchange.context.connection().lock();
+        let count = match data.get_mut::<Last>() {
+            Some(last) => {
+                last.1 += 1;
+                last.1
+            }
+            None => {
+                data.insert(Last(dropped.clone(), 1));
+                1
+            }
+        };
+        drop(data);
+        say(exchange, count.to_string());
+    });
+    let mut wire = Wire::connect(running.address);
+    for count in ["1", "2", "3"] {
+        wire.ask("/", "");
+        assert_eq!(wire.reply().body_text(), count);
+    }
+    assert_eq!(running.ask().1, "1", "another connection has its own");
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(1));
+    drop(wire);
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(3));
+    running.stop();
+}
+
+/// Waits until somebody takes it.
+#[derive(Clone)]
+struct Wait(mpsc::Sender<Parked<()>>);
+
+impl Task for Wait {
+    type Output = ();
+
+    fn dispatch(self, done: Continuation<()>) {
+        let _ = self.0.send(done.park());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_series() {
+    let (wait, waiting) = mpsc::channel();
+    let (tell, ended) = mpsc::channel();
+    let running = Running::start(move |exchange: &mut Exchange| {
+        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+        let tell = tell.clone();
+        exchange.set_finally(move |outcome, _| {
+            let _ = tell.send(outcome.as_ref().map_err(ToString::to_string).copied());
+        });
+    });
+    let mut wire = Wire::connect(running.address);
+    wire.ask("/", "");
+    let parked = waiting.recv_timeout(PATIENCE).unwrap();
+    wire.reset();
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), Err(String::from("the series was cancelled")));
+    assert!(!parked.is_waiting());
+    let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((record.status, record.phase), (None, "handler"));
+    let ConnectionRecord { phase, .. } = &running.connections.recv_timeout(PATIENCE).unwrap().record;
+    assert_eq!(*phase, "handler");
+    running.stop();
+}
+
+#[test]
+fn stopping_waits_for_series_and_cuts_those_that_take_too_long() {
+    let (wait, waiting) = mpsc::channel();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    let running = Running::start(move |exchange: &mut Exchange| {
+        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+        let count = count.clone();
+        exchange.set_finally(move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+    });
+    let mut answered = Wire::connect(running.address);
+    answered.ask("/", "");
+    let first = waiting.recv_timeout(PATIENCE).unwrap();
+    let mut cut = Wire::connect(running.address);
+    cut.ask("/", "");
+    let second = waiting.recv_timeout(PATIENCE).unwrap();
+    running.server.handles().shutdown(Duration::from_millis(300));
+    first.complete(()).unwrap();
+    assert_eq!(answered.reply().head.status, 200);
+    running.server.join().unwrap();
+    assert!(!second.is_waiting());
+    assert_eq!(ended.load(Ordering::SeqCst), 2);
+}
