@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use slab::Slab;
 use tidegate_poller::timer::Wheel;
 use tidegate_poller::{Handle, Hook, Moment, Poller, TimerId, sys};
 
@@ -56,20 +55,13 @@ thread_local! {
 struct Local {
     inbox: Arc<Inbox>,
     runtime: RuntimeHandle,
-    wheel: Wheel<Due>,
-    timers: Slab<Box<Work>>,
-    /// Those that can be cancelled, and where they are in the wheel.
-    keyed: Slab<(TimerKey, Box<Work>)>,
+    timers: Wheel<Box<Work>>,
+    /// Those that can be cancelled, and where they are in their wheel.
+    keyed: Wheel<(TimerKey, Box<Work>)>,
     keys: HashMap<TimerKey, TimerId>,
     /// Deadlines of this turn that want the timer descriptor.
     sharp: Vec<Moment>,
     jobs: Vec<Job>,
-}
-
-#[derive(Clone, Copy)]
-enum Due {
-    Timer(u32),
-    Keyed(u32),
 }
 
 impl Inbox {
@@ -180,9 +172,8 @@ pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>, runtime: RuntimeHand
     let local = Local {
         inbox: inbox.clone(),
         runtime,
-        wheel: Wheel::new(poller.now()),
-        timers: Slab::new(),
-        keyed: Slab::new(),
+        timers: Wheel::new(poller.now()),
+        keyed: Wheel::new(poller.now()),
         keys: HashMap::new(),
         sharp: Vec::new(),
         jobs: Vec::new(),
@@ -246,7 +237,10 @@ impl Hook for Turn {
         {
             return Some(Moment::FIRST);
         }
-        with(|local| local.wheel.next_deadline())
+        with(|local| {
+            let timers = [local.timers.next_deadline(), local.keyed.next_deadline()];
+            timers.into_iter().flatten().min()
+        })
     }
 }
 
@@ -273,32 +267,24 @@ impl Local {
         }
         match key {
             None => {
-                let index = self.timers.insert(work) as u32;
-                self.wheel.insert(at, Due::Timer(index));
+                self.timers.insert(at, work);
             }
             Some(key) => {
-                let index = self.keyed.insert((key, work)) as u32;
-                self.keys.insert(key, self.wheel.insert(at, Due::Keyed(index)));
+                self.keys.insert(key, self.keyed.insert(at, (key, work)));
             }
         }
     }
 
     fn cancel(&mut self, key: TimerKey) -> Option<Box<Work>> {
-        match self.wheel.cancel(self.keys.remove(&key)?)? {
-            Due::Keyed(index) => Some(self.keyed.remove(index as usize).1),
-            Due::Timer(index) => Some(self.timers.remove(index as usize)),
-        }
+        self.keyed.cancel(self.keys.remove(&key)?).map(|(_, work)| work)
     }
 
     fn pop_due(&mut self, now: Moment) -> Option<Box<Work>> {
-        let (_, due) = self.wheel.pop_due(now)?;
-        Some(match due {
-            Due::Timer(index) => self.timers.remove(index as usize),
-            Due::Keyed(index) => {
-                let (key, work) = self.keyed.remove(index as usize);
-                self.keys.remove(&key);
-                work
-            }
-        })
+        if let Some((_, work)) = self.timers.pop_due(now) {
+            return Some(work);
+        }
+        let (_, (key, work)) = self.keyed.pop_due(now)?;
+        self.keys.remove(&key);
+        Some(work)
     }
 }

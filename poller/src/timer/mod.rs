@@ -6,6 +6,7 @@
 //! A timer never fires before its nanosecond, and never needs a wake-up only to keep the wheel in order. Due
 //! timers come in the order of their deadlines; those with the same deadline in the order of their insertion.
 
+mod slot;
 mod wheel;
 
 #[cfg(test)]

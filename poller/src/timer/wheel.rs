@@ -14,6 +14,7 @@
 
 use std::num::NonZeroU32;
 
+use super::slot::{DEAD, Entry, Slot};
 use crate::moment::Moment;
 
 /// Nanoseconds in a tick, as a power of two: 65.5 µs, well below the loop's own lateness. It decides only how
@@ -23,13 +24,14 @@ const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// 16 + 8 × 6 = 64: every deadline has a place.
 const LEVELS: usize = 8;
-/// Timers found due and not yet taken wait in one more list, kept as the first slot of one more level.
+/// Timers found due and not yet taken wait in one more slot, kept as the first of one more level.
 const DUE: usize = LEVELS * SLOTS;
-/// How many timers a cancel may look at to find its slot's new minimum: about as many cache misses as a spurious
-/// wake-up of the loop costs. A longer slot keeps a minimum that is too low, until it is found out once.
-const RESCAN_MAX: usize = 32;
+/// Room of emptied slots that is kept for the next ones: so many, and of at most so many entries each. So a wheel whose
+/// timers come and go allocates nothing.
+const SPARE_MAX: usize = 64;
+const SPARE_ENTRIES_MAX: usize = 4_096;
 /// No node.
-const NIL: u32 = u32::MAX;
+const NIL: u32 = DEAD;
 
 /// Names one timer. It stays unique after the timer fired or was cancelled: the wheel then does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,25 +46,24 @@ pub struct TimerId {
 /// number of timers at once and is kept.
 pub struct Wheel<T> {
     nodes: Vec<Node<T>>,
-    /// Head of the list of free nodes, through `next`.
+    /// Head of the list of free nodes, through `position`.
     free: u32,
     len: usize,
-    /// The wheel's own tick. No timer outside the due list has an earlier one, except those that were already
+    /// The wheel's own tick. No timer outside the due slot has an earlier one, except those that were already
     /// late when they were inserted: they sit in this tick's slot.
     tick: u64,
-    lists: Box<[List; DUE + 1]>,
+    slots: Box<[Slot; DUE + 1]>,
     /// A bit for each level that has an occupied slot.
     levels: u32,
-    /// A bit for each list that has a timer.
+    /// A bit for each slot that has a timer.
     occupied: [u64; LEVELS + 1],
-    /// A bit for each list whose deadlines may not be in order. Timers of one kind mostly come in order, and then
-    /// the minimum is at the head.
-    disordered: [u64; LEVELS + 1],
-    /// Room to sort the due list in, kept from one time to the next.
-    sorting: Vec<(u64, u32, u32)>,
+    /// Room for slots to come.
+    spare: Vec<Vec<Entry>>,
+    /// What was found due, on its way.
+    due: Vec<Entry>,
 }
 
-impl<T: Copy> Wheel<T> {
+impl<T> Wheel<T> {
     /// An empty wheel.
     pub fn new(now: Moment) -> Wheel<T> {
         Wheel {
@@ -70,11 +71,11 @@ impl<T: Copy> Wheel<T> {
             free: NIL,
             len: 0,
             tick: tick_of(now.as_nanos()),
-            lists: Box::new([List::EMPTY; DUE + 1]),
+            slots: Box::new([Slot::EMPTY; DUE + 1]),
             levels: 0,
             occupied: [0; LEVELS + 1],
-            disordered: [0; LEVELS + 1],
-            sorting: Vec::new(),
+            spare: Vec::new(),
+            due: Vec::new(),
         }
     }
 
@@ -85,30 +86,32 @@ impl<T: Copy> Wheel<T> {
             let index = self.nodes.len() as u32;
             assert!(index < NIL, "too many timers");
             let generation = NonZeroU32::MIN;
-            self.nodes.push(Node { at, item, next: NIL, prev: NIL, generation, list: 0 });
+            self.nodes.push(Node { item: Some(item), position: 0, generation, list: 0 });
             index
         } else {
             let index = self.free;
             let node = &mut self.nodes[index as usize];
-            self.free = node.next;
-            node.at = at;
-            node.item = item;
+            self.free = node.position;
+            node.item = Some(item);
             index
         };
         self.len += 1;
-        self.append(self.list_for(at), index);
+        self.append(self.list_for(at), Entry { at, node: index });
         TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
     /// Stops a timer and gives its item back; `None` when it has fired or was cancelled before.
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         let node = self.nodes.get(id.index as usize).filter(|node| node.generation == id.generation)?;
-        let (at, item, list) = (node.at, node.item, usize::from(node.list));
-        self.remove(id.index);
-        if at <= self.lists[list].min && self.is_occupied(list) {
-            self.find_min(list);
+        let (list, position) = (usize::from(node.list), node.position);
+        let slot = &mut self.slots[list];
+        slot.kill(position);
+        if slot.is_empty() {
+            self.clear(list);
+        } else if slot.is_mostly_dead() {
+            slot.compact(|node, position| self.nodes[node as usize].position = position);
         }
-        Some(item)
+        self.release(id.index)
     }
 
     /// The earliest deadline: the moment until which the loop may sleep.
@@ -116,8 +119,8 @@ impl<T: Copy> Wheel<T> {
     /// After the cancelling of a slot's earliest timer it can be too early, never too late. The
     /// [`pop_due`](Wheel::pop_due) that is then called for nothing puts it right.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let due = self.node(self.lists[DUE].head).map(|node| node.at);
-        let ahead = self.first_list().map(|list| self.lists[list].min);
+        let due = self.slots[DUE].first().map(|entry| entry.at);
+        let ahead = self.first_list().map(|list| self.slots[list].min());
         [due, ahead].into_iter().flatten().min().map(Moment::from_nanos)
     }
 
@@ -126,13 +129,15 @@ impl<T: Copy> Wheel<T> {
     pub fn pop_due(&mut self, now: Moment) -> Option<(Moment, T)> {
         let now = now.as_nanos();
         loop {
-            let head = self.lists[DUE].head;
-            if let Some(node) = self.node(head) {
-                let fired = (Moment::from_nanos(node.at), node.item);
-                self.remove(head);
-                return Some(fired);
+            if let Some(first) = self.slots[DUE].first() {
+                let position = self.nodes[first.node as usize].position;
+                self.slots[DUE].kill(position);
+                if self.slots[DUE].is_empty() {
+                    self.clear(DUE);
+                }
+                return self.release(first.node).map(|item| (Moment::from_nanos(first.at), item));
             }
-            let min = self.first_list().map(|list| (list, self.lists[list].min));
+            let min = self.first_list().map(|list| (list, self.slots[list].min()));
             match min {
                 Some((list, min)) if min <= now && list < SLOTS => self.gather(list, now),
                 Some((_, min)) if min <= now => self.advance(tick_of(min)),
@@ -156,13 +161,13 @@ impl<T: Copy> Wheel<T> {
         self.len == 0
     }
 
-    /// The list a deadline belongs to, seen from the wheel's tick.
+    /// The slot a deadline belongs to, seen from the wheel's tick.
     fn list_for(&self, at: u64) -> usize {
         let tick = tick_of(at).max(self.tick);
         list_at(level_of(tick ^ self.tick), tick)
     }
 
-    /// The list with the earliest timers, the due ones aside.
+    /// The slot with the earliest timers, the due ones aside.
     fn first_list(&self) -> Option<usize> {
         let level = self.levels.trailing_zeros() as usize;
         (level < LEVELS).then(|| level * SLOTS + self.occupied[level].trailing_zeros() as usize)
@@ -179,146 +184,76 @@ impl<T: Copy> Wheel<T> {
         if level == 0 || !self.is_occupied(list) {
             return;
         }
-        let mut index = self.clear(list);
-        while index != NIL {
-            let Node { at, next, .. } = self.nodes[index as usize];
-            self.append(self.list_for(at), index);
-            index = next;
+        let entries = self.take(list);
+        for entry in entries.iter().filter(|entry| entry.node != DEAD) {
+            self.append(self.list_for(entry.at), *entry);
         }
+        self.keep(entries);
     }
 
-    /// Moves what is due from a slot of the lowest level to the due list, which is empty.
+    /// Moves what is due from a slot of the lowest level to the due slot, which is empty.
     fn gather(&mut self, list: usize, now: u64) {
-        let ordered = !self.is_disordered(list);
-        let mut min_left = u64::MAX;
-        let mut index = self.lists[list].head;
-        while index != NIL {
-            let Node { at, next, .. } = self.nodes[index as usize];
-            if at <= now {
-                self.unlink(index);
-                self.append(DUE, index);
-            } else {
-                min_left = min_left.min(at);
-                if ordered {
-                    break;
-                }
-            }
-            index = next;
-        }
-        self.lists[list].min = min_left;
-        if self.is_disordered(DUE) {
-            self.sort_due();
-        }
-    }
-
-    /// Puts the due list in order, keeping the order of equal deadlines.
-    fn sort_due(&mut self) {
-        let mut index = self.clear(DUE);
-        self.sorting.clear();
-        while index != NIL {
-            let Node { at, next, .. } = self.nodes[index as usize];
-            self.sorting.push((at, self.sorting.len() as u32, index));
-            index = next;
-        }
-        self.sorting.sort_unstable();
-        for position in 0..self.sorting.len() {
-            self.append(DUE, self.sorting[position].2);
-        }
-    }
-
-    /// Corrects a list's minimum after its earliest timer left.
-    fn find_min(&mut self, list: usize) {
-        let head = self.lists[list].head;
-        if !self.is_disordered(list) {
-            self.lists[list].min = self.nodes[head as usize].at;
-            return;
-        }
-        let mut min = u64::MAX;
-        let mut index = head;
-        for _ in 0..RESCAN_MAX {
-            let node = &self.nodes[index as usize];
-            min = min.min(node.at);
-            index = node.next;
-            if index == NIL {
-                self.lists[list].min = min;
-                return;
-            }
-        }
-    }
-
-    /// Unlinks a node and frees it; ids of it are stale from here on.
-    fn remove(&mut self, index: u32) {
-        self.unlink(index);
-        let node = &mut self.nodes[index as usize];
-        node.generation = node.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        node.next = self.free;
-        self.free = index;
-        self.len -= 1;
-    }
-
-    fn append(&mut self, list: usize, index: u32) {
-        let tail = self.lists[list].tail;
-        let node = &mut self.nodes[index as usize];
-        let at = node.at;
-        node.next = NIL;
-        node.prev = tail;
-        node.list = list as u16;
-        self.lists[list].tail = index;
-        if tail == NIL {
-            self.lists[list].head = index;
-            self.lists[list].min = at;
-            self.levels |= 1 << (list / SLOTS);
-            self.occupied[list / SLOTS] |= 1 << (list % SLOTS);
-        } else {
-            let before = &mut self.nodes[tail as usize];
-            before.next = index;
-            if before.at > at {
-                self.disordered[list / SLOTS] |= 1 << (list % SLOTS);
-            }
-            let min = &mut self.lists[list].min;
-            *min = at.min(*min);
-        }
-    }
-
-    /// Takes a node out of its list. The list's minimum is left for the caller to correct.
-    fn unlink(&mut self, index: u32) {
-        let Node { next, prev, list, .. } = self.nodes[index as usize];
-        let list = usize::from(list);
-        match prev {
-            NIL => self.lists[list].head = next,
-            _ => self.nodes[prev as usize].next = next,
-        }
-        match next {
-            NIL => self.lists[list].tail = prev,
-            _ => self.nodes[next as usize].prev = prev,
-        }
-        if self.lists[list].head == NIL {
+        let mut due = std::mem::take(&mut self.due);
+        self.slots[list].gather(now, &mut due);
+        if self.slots[list].is_empty() {
             self.clear(list);
         }
+        for entry in due.drain(..) {
+            self.append(DUE, entry);
+        }
+        // A crowd that came due together is no reason to keep room for the next one.
+        due.shrink_to(SPARE_ENTRIES_MAX);
+        self.due = due;
     }
 
-    /// Empties a list and gives its first node, from which the others can still be reached.
-    fn clear(&mut self, list: usize) -> u32 {
+    fn append(&mut self, list: usize, entry: Entry) {
+        let slot = &mut self.slots[list];
+        if slot.is_empty() {
+            slot.adopt(self.spare.pop().unwrap_or_default());
+            self.levels |= 1 << (list / SLOTS);
+            self.occupied[list / SLOTS] |= 1 << (list % SLOTS);
+        }
+        let position = slot.push(entry);
+        let node = &mut self.nodes[entry.node as usize];
+        node.position = position;
+        node.list = list as u16;
+    }
+
+    /// Frees a node and gives its item; ids of it are stale from here on.
+    fn release(&mut self, index: u32) -> Option<T> {
+        let node = &mut self.nodes[index as usize];
+        node.generation = node.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        node.position = self.free;
+        self.free = index;
+        self.len -= 1;
+        node.item.take()
+    }
+
+    /// Marks a slot as empty, and keeps its room.
+    fn clear(&mut self, list: usize) {
+        let room = self.take(list);
+        self.keep(room);
+    }
+
+    /// Empties a slot.
+    fn take(&mut self, list: usize) -> Vec<Entry> {
         let level = list / SLOTS;
-        let keep = !(1u64 << (list % SLOTS));
-        self.occupied[level] &= keep;
-        self.disordered[level] &= keep;
+        self.occupied[level] &= !(1u64 << (list % SLOTS));
         if self.occupied[level] == 0 {
             self.levels &= !(1 << level);
         }
-        std::mem::replace(&mut self.lists[list], List::EMPTY).head
+        self.slots[list].take()
     }
 
-    fn node(&self, index: u32) -> Option<&Node<T>> {
-        self.nodes.get(index as usize)
+    fn keep(&mut self, mut room: Vec<Entry>) {
+        if self.spare.len() < SPARE_MAX && room.capacity() <= SPARE_ENTRIES_MAX {
+            room.clear();
+            self.spare.push(room);
+        }
     }
 
     fn is_occupied(&self, list: usize) -> bool {
         self.occupied[list / SLOTS] >> (list % SLOTS) & 1 == 1
-    }
-
-    fn is_disordered(&self, list: usize) -> bool {
-        self.disordered[list / SLOTS] >> (list % SLOTS) & 1 == 1
     }
 }
 
@@ -328,28 +263,15 @@ impl<T> std::fmt::Debug for Wheel<T> {
     }
 }
 
-#[derive(Clone, Copy)]
+/// A timer, apart from its deadline.
 struct Node<T> {
-    /// Nanoseconds of the deadline.
-    at: u64,
-    item: T,
-    next: u32,
-    prev: u32,
+    /// Absent in a free node.
+    item: Option<T>,
+    /// Where its entry is in the slot.
+    position: u32,
     generation: NonZeroU32,
-    /// The list it is in. Not derived from `at`: a late timer, or a due one, is elsewhere.
+    /// The slot it is in. Not derived from the deadline: a late timer, or a due one, is elsewhere.
     list: u16,
-}
-
-#[derive(Clone, Copy)]
-struct List {
-    head: u32,
-    tail: u32,
-    /// The earliest deadline. Exact in a list in order; in another it can be too low after a cancel.
-    min: u64,
-}
-
-impl List {
-    const EMPTY: List = List { head: NIL, tail: NIL, min: u64::MAX };
 }
 
 fn tick_of(nanos: u64) -> u64 {
@@ -370,28 +292,22 @@ fn list_at(level: usize, tick: u64) -> usize {
 mod tests {
     use super::*;
 
-    const _: () = assert!(size_of::<Node<u64>>() <= 32);
+    const _: () = assert!(size_of::<Node<Box<dyn Send>>>() <= 32);
     const _: () = assert!(size_of::<Option<TimerId>>() == 8);
 
-    impl<T: Copy> Wheel<T> {
+    impl<T> Wheel<T> {
         /// What must hold between any two calls.
         pub(crate) fn check(&self) {
             let mut seen = 0;
-            for list in 0..=DUE {
-                let List { head, tail, min } = self.lists[list];
-                assert_eq!(self.is_occupied(list), head != NIL);
-                assert!(self.is_occupied(list) || !self.is_disordered(list));
-                let (mut index, mut prev, mut last, mut least) = (head, NIL, 0, u64::MAX);
-                while let Some(node) = self.node(index) {
-                    assert_eq!((node.prev, usize::from(node.list)), (prev, list));
-                    assert!(node.at >= last || self.is_disordered(list), "out of order unnoticed");
-                    assert!(list == DUE || self.list_for(node.at) == list, "in the wrong slot");
-                    (prev, index, last, least) = (index, node.next, node.at, least.min(node.at));
+            for (list, slot) in self.slots.iter().enumerate() {
+                assert_eq!(self.is_occupied(list), !slot.is_empty());
+                slot.check(|position, entry| {
+                    let node = &self.nodes[entry.node as usize];
+                    assert_eq!((node.position, usize::from(node.list)), (position, list));
+                    assert!(node.item.is_some());
+                    assert!(list == DUE || self.list_for(entry.at) == list, "in the wrong slot");
                     seen += 1;
-                }
-                assert_eq!(tail, prev);
-                assert!(min <= least, "a minimum too high loses a wake-up");
-                assert!(list == DUE || min == least || self.is_disordered(list));
+                });
             }
             for level in 0..=LEVELS {
                 assert_eq!(self.levels >> level & 1 == 1, self.occupied[level] != 0);
