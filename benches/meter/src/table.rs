@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cases::{self, Bench, Case, Load};
 use crate::plot::{self, COLOURS, Frame, Series};
 use crate::report::{self, Group, Verdict};
-use crate::servers::Server;
+use crate::servers::{self, Server};
 use crate::{account, sys};
 
 /// What to run and where to put it.
@@ -53,6 +53,10 @@ pub struct Options {
 
 /// Runs the table. `program` is `tidegate`; `data` a folder for the files that are served, kept for the next time.
 pub fn run(options: &Options, program: &Path, data: &Path) -> ExitCode {
+    if let Some(error) = servers::become_it_if_told() {
+        eprintln!("bare loop: {error}");
+        return ExitCode::FAILURE;
+    }
     let selected: Vec<&Case> = cases::ALL.iter().filter(|case| options.selects(case)).collect();
     if options.list {
         for case in &selected {
@@ -87,6 +91,12 @@ impl Options {
             let arguments = arguments.iter().map(|&argument| argument.to_owned());
             let arguments = arguments.chain(self.serve_arg.iter().cloned()).collect();
             all.push(((*label).to_owned(), Server::Tidegate { program: program.to_owned(), arguments }));
+        }
+        if let Load::Paced { connections, .. } = case.load {
+            for &ms in case.bare_ms {
+                let interval = Duration::from_millis(ms);
+                all.push((format!("bare loop, {ms} ms"), Server::Bare { connections, interval }));
+            }
         }
         all.push(("nginx".to_owned(), Server::Nginx));
         all.retain(|(label, _)| self.only.as_ref().is_none_or(|only| label.contains(only.as_str())));

@@ -11,6 +11,7 @@ pub const ALL: &[Case] = &[
         title: "1 × 1 MB/s",
         load: Load::Paced { connections: 1, rate: 1_000_000, seconds: 10 },
         variants: DEFAULT,
+        bare_ms: &[],
         reach: &[
             rate("within ±0.5 %", 0.005),
             ours("burst 100 ms ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -23,6 +24,7 @@ pub const ALL: &[Case] = &[
         title: "1 × 50 MB/s",
         load: Load::Paced { connections: 1, rate: 50_000_000, seconds: 10 },
         variants: DEFAULT,
+        bare_ms: &[16],
         reach: &[
             rate("within ±0.5 %", 0.005),
             ours("burst 100 ms ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -34,6 +36,7 @@ pub const ALL: &[Case] = &[
         title: "1 × 64 KiB/s",
         load: Load::Paced { connections: 1, rate: 65_536, seconds: 10 },
         variants: DEFAULT,
+        bare_ms: &[31],
         reach: &[
             rate("within ±1 %", 0.01),
             ours("longest gap ≤ 60 ms", AtMost("gap_max_ms", Least, 60.0)),
@@ -46,6 +49,7 @@ pub const ALL: &[Case] = &[
         // Long: one portion in 200 ms more or less must not be a per cent.
         load: Load::Paced { connections: 1, rate: 1_000, seconds: 30 },
         variants: DEFAULT,
+        bare_ms: &[200],
         reach: &[rate("within ±1 %", 0.01), ours("longest gap ≤ 250 ms", AtMost("gap_max_ms", Least, 250.0))],
     },
     Case {
@@ -53,6 +57,7 @@ pub const ALL: &[Case] = &[
         title: "100 × 1 MB/s",
         load: Load::Paced { connections: 100, rate: 1_000_000, seconds: 10 },
         variants: DEFAULT,
+        bare_ms: &[],
         reach: &[
             rate("of every connection within ±0.5 %", 0.005),
             ours("burst 100 ms p99 ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -68,6 +73,7 @@ pub const ALL: &[Case] = &[
             ("tidegate, 40 ms", &["--pace-interval", "40ms"]),
             ("tidegate, 1 s", &["--pace-interval", "1s"]),
         ],
+        bare_ms: &[40],
         reach: &[
             rate("of every connection within ±1 %", 0.01),
             ours("burst 100 ms p99 ≤ 1.7", AtMost("burst_100ms_p99", Least, 1.7)),
@@ -94,6 +100,7 @@ pub const ALL: &[Case] = &[
         title: "5,000 × 20 kB/s",
         load: Load::Paced { connections: 5000, rate: 20_000, seconds: 20 },
         variants: DEFAULT,
+        bare_ms: &[200],
         reach: &[
             rate("of every connection within ±2 %", 0.02),
             ours("burst 100 ms p99 ≤ 2.2", AtMost("burst_100ms_p99", Least, 2.2)),
@@ -106,6 +113,7 @@ pub const ALL: &[Case] = &[
         title: "4 KiB replies beside 50 downloads under one budget of 20 MB/s",
         load: Load::Small { downloads: 50, client_rate: 20_000_000 },
         variants: DEFAULT,
+        bare_ms: &[],
         reach: &[
             ours("p99 ≤ 60 ms", AtMost("kept_p99_ms", Median, 60.0)),
             ours("p99 ≤ 60 ms on new connections", AtMost("fresh_p99_ms", Median, 60.0)),
@@ -116,6 +124,7 @@ pub const ALL: &[Case] = &[
         title: "1 GiB without a limit",
         load: Load::Unlimited,
         variants: DEFAULT,
+        bare_ms: &[],
         reach: &[
             Reach {
                 label: "tidegate, client copies",
@@ -134,6 +143,7 @@ pub const ALL: &[Case] = &[
         title: "Cost of a resume, 8 KiB once a second on each connection",
         load: Load::Flat { connections: &[100, 1000, 5000, 15_000], rate: 8192 },
         variants: &[("tidegate", &["--pace-interval", "1s"])],
+        bare_ms: &[],
         reach: &[
             flat("tidegate, 1000 connections"),
             flat("tidegate, 5000 connections"),
@@ -145,6 +155,7 @@ pub const ALL: &[Case] = &[
         title: "10,000 idle keep-alive connections",
         load: Load::Idle { connections: 10_000 },
         variants: DEFAULT,
+        bare_ms: &[],
         reach: &[
             ours("≤ 480 bytes of anonymous memory each", AtMost("anon_per_connection", Median, 480.0)),
             ours("process ≤ 8 MB in all", AtMost("rss_mb", Median, 8.0)),

@@ -49,6 +49,8 @@ pub struct Case {
     pub load: Load,
     /// Variants of `tidegate serve`: a label, and the arguments beyond those of the load.
     pub variants: &'static [(&'static str, &'static [&'static str])],
+    /// At which intervals a bare loop does the same, where a floor is of interest.
+    pub bare_ms: &'static [u64],
     /// What is to be reached.
     pub reach: &'static [Reach],
 }

@@ -22,7 +22,9 @@ pub fn run(
 ) -> io::Result<Vec<Sample>> {
     let wish = match server {
         Server::Tidegate { .. } => Wish { client_rate: Some(client_rate), ..Wish::default() },
-        Server::Nginx => Wish { rate: Some(client_rate / downloads as u64), ..Wish::default() },
+        Server::Nginx | Server::Bare { .. } => {
+            Wish { rate: Some(client_rate / downloads as u64), ..Wish::default() }
+        }
     };
     let running = bench.start(server, wish)?;
     let mut client = Client::new()?;

@@ -1,6 +1,7 @@
 //! Starting and stopping the servers that are compared. A server is stopped by its process id when dropped,
 //! whatever happened in between.
 
+mod bare;
 mod nginx;
 mod tidegate;
 
@@ -14,6 +15,8 @@ use crate::account;
 use crate::scratch::Scratch;
 use crate::sys::{self, Tell};
 
+pub use bare::become_it_if_told;
+
 /// Which server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
@@ -23,6 +26,13 @@ pub enum Server {
         program: PathBuf,
         /// Further arguments.
         arguments: Vec<String>,
+    },
+    /// A loop that only sends, so many connections at such an interval: what pacing costs at least.
+    Bare {
+        /// How many.
+        connections: usize,
+        /// How far apart a connection's writes are.
+        interval: Duration,
     },
     /// nginx as it is installed, one worker, with its files in a folder of our own.
     Nginx,
@@ -57,6 +67,7 @@ impl Server {
     pub fn start(&self, wish: &Wish) -> io::Result<Running> {
         match self {
             Server::Tidegate { program, arguments } => tidegate::start(program, arguments, wish),
+            Server::Bare { connections, interval } => bare::start(*connections, *interval, wish),
             Server::Nginx => nginx::start(wish),
         }
     }
@@ -65,6 +76,7 @@ impl Server {
     pub fn version(&self) -> io::Result<String> {
         match self {
             Server::Tidegate { program, .. } => tidegate::version(program),
+            Server::Bare { .. } => Ok(String::from("bare loop")),
             Server::Nginx => nginx::version(),
         }
     }
