@@ -1,0 +1,47 @@
+//! Makes one result of another.
+
+use std::sync::Arc;
+
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Work;
+use crate::task::Continuation;
+use crate::task::continuation::Receiver;
+use crate::task::token::Token;
+
+/// A continuation that gives `done` what `map` makes of the result; with `None`, `done` is dropped.
+pub(super) fn map<I, O>(done: Continuation<O>, map: fn(I) -> Option<O>) -> Continuation<I>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+{
+    Continuation::new(Box::new(Map { input: None, done, map }))
+}
+
+struct Map<I, O> {
+    input: Option<I>,
+    done: Continuation<O>,
+    map: fn(I) -> Option<O>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Receiver<I> for Map<I, O> {
+    fn put(&mut self, input: I) {
+        self.input = Some(input);
+    }
+
+    fn runtime(&self) -> &RuntimeHandle {
+        self.done.runtime()
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        self.done.token()
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Work for Map<I, O> {
+    fn run(self: Box<Self>) {
+        let Map { input, done, map } = *self;
+        if let Some(output) = input.and_then(map) {
+            done.complete(output);
+        }
+    }
+}
