@@ -26,7 +26,7 @@ pub(super) struct Waiter<O, X = ()> {
     done: Continuation<O>,
     with: X,
     timer: Option<Timer>,
-    _keep: Option<Keep>,
+    keep: Option<Keep>,
 }
 
 /// What must live while somebody waits: a place that is reached by its name. Others live as long as their handles,
@@ -64,7 +64,7 @@ impl<O: Send + 'static, X: Send + 'static> Waiters<O, X> {
         let cancellation = done.cancellation();
         let key = self.next;
         self.next += 1;
-        self.waiting.insert(key, Waiter { done, with, timer: None, _keep: keep });
+        self.waiting.insert(key, Waiter { done, with, timer: None, keep });
         Joined { key, cancellation }
     }
 
@@ -104,17 +104,17 @@ impl<O: Send + 'static, X: Send + 'static> Waiters<O, X> {
 }
 
 impl<O: Send + 'static, X> Waiter<O, X> {
-    /// Goes on with it.
+    /// Goes on with it. Its name is free by then, if it was the last to use it.
     pub(super) fn complete(self, output: O) {
-        let Waiter { done, timer, _keep, .. } = self;
-        drop(timer);
+        let Waiter { done, timer, keep, .. } = self;
+        drop((timer, keep));
         done.complete(output);
     }
 
     /// What it came with, to be kept; it goes on without.
     pub(super) fn split(self) -> (Waiter<O>, X) {
-        let Waiter { done, with, timer, _keep } = self;
-        (Waiter { done, with: (), timer, _keep }, with)
+        let Waiter { done, with, timer, keep } = self;
+        (Waiter { done, with: (), timer, keep }, with)
     }
 
     pub(super) fn token(&self) -> Option<&Arc<Token>> {
