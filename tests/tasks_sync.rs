@@ -218,7 +218,7 @@ fn a_letter_is_opened_or_still_there() {
 #[test]
 fn values_come_back_and_are_never_shared() {
     let runtime = runtime();
-    let used: Arc<[AtomicUsize]> = (0..2).map(|_| Alone::default()).collect();
+    let used: Arc<[Alone]> = (0..2).map(|_| Alone::default()).collect();
     let pool = Pool::new([0, 1]);
     rounds(|random| {
         let handles: Vec<TaskHandle<Ended<bool>>> = (0..random.usize(1..12))

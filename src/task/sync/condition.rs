@@ -85,10 +85,10 @@ impl Condition {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn named(runtime: &RuntimeHandle, name: &str) -> Condition {
-        let shared = runtime.extension::<Names<Shared>>().share(name, |name| {
-            let kept = Arc::downgrade(&runtime.extension::<Kept>());
-            Shared { state: Mutex::default(), named: Some(Named { _name: name, kept }) }
-        });
+        let kept = Arc::downgrade(&runtime.extension::<Kept>());
+        let shared = runtime
+            .extension::<Names<Shared>>()
+            .share(name, |name| Shared { state: Mutex::default(), named: Some(Named { _name: name, kept }) });
         Condition { shared }
     }
 

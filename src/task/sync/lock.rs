@@ -162,15 +162,31 @@ mod tests {
         assert!(lock.try_lock().is_some());
     }
 
+    struct GivesUp;
+
+    impl Task for GivesUp {
+        type Output = ();
+        fn dispatch(self, done: Continuation<()>) {
+            drop(done);
+        }
+    }
+
+    #[test]
+    fn a_long_line_uses_little_stack() {
+        let runtime = Runtime::new().unwrap();
+        let lock = Lock::default();
+        let held = lock.try_lock().unwrap();
+        let waiting: Vec<_> = (0..20_000).map(|_| runtime.spawn(lock.guard(GivesUp))).collect();
+        let release = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || drop(held));
+        release.unwrap().join().unwrap();
+        for handle in waiting {
+            assert_eq!(handle.wait_for(LONG).unwrap(), Err(WaitError::Dropped));
+        }
+        assert!(lock.try_lock().is_some());
+    }
+
     #[test]
     fn it_is_released_whatever_becomes_of_the_task() {
-        struct GivesUp;
-        impl Task for GivesUp {
-            type Output = ();
-            fn dispatch(self, done: Continuation<()>) {
-                drop(done);
-            }
-        }
         struct Panics;
         impl Task for Panics {
             type Output = ();
