@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::runtime::{Runtime, RuntimeHandle};
 use tidegate::task::{
-    Canceller, Condition, Counter, Ended, GoQueue, Lock, Mailbox, MessageQueue, Pool, Series, TaskExt,
-    TaskHandle, TimerCancelled, WaitError, go, go_within, sleep,
+    Canceller, Condition, Counter, Ended, GoQueue, Lock, Mailbox, MessageQueue, Pool, Series, SeriesError,
+    TaskExt, TaskHandle, TimerCancelled, WaitError, go, go_within, sleep,
 };
 
 const LONG: Duration = Duration::from_secs(10);
@@ -189,6 +189,32 @@ fn a_message_is_opened_once_or_still_there() {
             let _ = over(taker).unwrap();
         }
     });
+}
+
+#[test]
+fn a_panic_on_one_side_is_not_the_others() {
+    let runtime = runtime();
+    let queue = MessageQueue::new(1);
+    let panics = || {
+        Series::new(()).then(queue.take(), |message, _| {
+            message?.open();
+            panic!("as planned")
+        })
+    };
+    let puts = |n| {
+        Series::new(false).then(queue.put(n), |put, series| {
+            put?;
+            series.context = true;
+            Ok(())
+        })
+    };
+    let taker = runtime.start(panics());
+    assert!(over(runtime.start(puts(1))).unwrap().into_result().unwrap());
+    assert!(matches!(over(taker).unwrap().outcome, Err(SeriesError::Panicked)));
+    queue.try_put(2).unwrap();
+    let putter = runtime.start(puts(3));
+    assert!(matches!(over(runtime.start(panics())).unwrap().outcome, Err(SeriesError::Panicked)));
+    assert!(over(putter).unwrap().into_result().unwrap());
 }
 
 #[test]

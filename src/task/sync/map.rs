@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::Work;
+use crate::runtime::work::Receive;
 use crate::task::Continuation;
 use crate::task::continuation::Receiver;
 use crate::task::token::Token;
@@ -14,20 +14,15 @@ where
     I: Send + 'static,
     O: Send + 'static,
 {
-    Continuation::new(Box::new(Map { input: None, done, map }))
+    Continuation::new(Box::new(Map { done, map }))
 }
 
 struct Map<I, O> {
-    input: Option<I>,
     done: Continuation<O>,
     map: fn(I) -> Option<O>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Receiver<I> for Map<I, O> {
-    fn put(&mut self, input: I) {
-        self.input = Some(input);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
         self.done.runtime()
     }
@@ -37,10 +32,10 @@ impl<I: Send + 'static, O: Send + 'static> Receiver<I> for Map<I, O> {
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Work for Map<I, O> {
-    fn run(self: Box<Self>) {
-        let Map { input, done, map } = *self;
-        if let Some(output) = input.and_then(map) {
+impl<I: Send + 'static, O: Send + 'static> Receive<I> for Map<I, O> {
+    fn receive(self: Box<Self>, input: I) {
+        let Map { done, map } = *self;
+        if let Some(output) = map(input) {
             done.complete(output);
         }
     }

@@ -228,10 +228,11 @@ impl<T: Send + 'static> Shared<T> {
         let mut state = self.lock();
         if let Some((message, putter)) = state.take() {
             drop(state);
-            done.complete(Ok(Message::new(message, self)));
+            // The other one first: a panic of ours is not its fault.
             if let Some(putter) = putter {
                 putter.complete(Ok(()));
             }
+            done.complete(Ok(Message::new(message, self)));
         } else if state.closed {
             drop(state);
             done.complete(Err(Closed));

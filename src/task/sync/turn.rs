@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pool::{NoTurn, Pooled, Shared, Turn};
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::Work;
+use crate::runtime::work::Receive;
 use crate::task::continuation::Receiver;
 use crate::task::token::Token;
 use crate::task::{Continuation, Task};
@@ -24,23 +24,18 @@ pub(super) fn in_turn<V, T, O>(
     T: Task,
     O: Send + 'static,
 {
-    let waits = Waits { task, turn: None, done, finish };
+    let waits = Waits { task, done, finish };
     pool.turn(Continuation::new(Box::new(waits)), None);
 }
 
 /// Waits for the value.
-struct Waits<V: Send + 'static, T: Task, O> {
+struct Waits<T: Task, O> {
     task: T,
-    turn: Option<Turn<V>>,
     done: Continuation<O>,
     finish: Finish<T::Output, O>,
 }
 
-impl<V: Send + 'static, T: Task, O: Send + 'static> Receiver<Turn<V>> for Waits<V, T, O> {
-    fn put(&mut self, turn: Turn<V>) {
-        self.turn = Some(turn);
-    }
-
+impl<V: Send + 'static, T: Task, O: Send + 'static> Receiver<Turn<V>> for Waits<T, O> {
     fn runtime(&self) -> &RuntimeHandle {
         self.done.runtime()
     }
@@ -50,36 +45,29 @@ impl<V: Send + 'static, T: Task, O: Send + 'static> Receiver<Turn<V>> for Waits<
     }
 }
 
-impl<V: Send + 'static, T: Task, O: Send + 'static> Work for Waits<V, T, O> {
-    fn run(self: Box<Self>) {
-        let Waits { task, turn, done, finish } = *self;
+impl<V: Send + 'static, T: Task, O: Send + 'static> Receive<Turn<V>> for Waits<T, O> {
+    fn receive(self: Box<Self>, turn: Turn<V>) {
+        let Waits { task, done, finish } = *self;
         match turn {
-            Some(Ok(value)) if !done.is_cancelled() => {
-                task.dispatch(Continuation::new(Box::new(Runs { output: None, value, done, finish })));
-            }
-            Some(Err(no_turn)) => {
+            Ok(_) if done.is_cancelled() => {}
+            Ok(value) => task.dispatch(Continuation::new(Box::new(Runs { value, done, finish }))),
+            Err(no_turn) => {
                 if let Some(output) = finish(Err(no_turn)) {
                     done.complete(output);
                 }
             }
-            _ => {}
         }
     }
 }
 
 /// Has the value, and runs the task. Dropped, it gives the value back and ends the series.
 struct Runs<V: Send + 'static, I, O> {
-    output: Option<I>,
     value: Pooled<V>,
     done: Continuation<O>,
     finish: Finish<I, O>,
 }
 
 impl<V: Send + 'static, I: Send + 'static, O: Send + 'static> Receiver<I> for Runs<V, I, O> {
-    fn put(&mut self, output: I) {
-        self.output = Some(output);
-    }
-
     fn runtime(&self) -> &RuntimeHandle {
         self.done.runtime()
     }
@@ -89,11 +77,11 @@ impl<V: Send + 'static, I: Send + 'static, O: Send + 'static> Receiver<I> for Ru
     }
 }
 
-impl<V: Send + 'static, I: Send + 'static, O: Send + 'static> Work for Runs<V, I, O> {
-    fn run(self: Box<Self>) {
-        let Runs { output, value, done, finish } = *self;
+impl<V: Send + 'static, I: Send + 'static, O: Send + 'static> Receive<I> for Runs<V, I, O> {
+    fn receive(self: Box<Self>, output: I) {
+        let Runs { value, done, finish } = *self;
         drop(value);
-        if let Some(output) = output.and_then(|output| finish(Ok(output))) {
+        if let Some(output) = finish(Ok(output)) {
             done.complete(output);
         }
     }

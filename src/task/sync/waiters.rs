@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tidegate_poller::Moment;
 
-use crate::runtime::work::Work;
+use crate::runtime::work::{self, Receive};
 use crate::runtime::{RuntimeHandle, TimerKey};
 use crate::task::token::Token;
 use crate::task::{Cancellation, Continuation};
@@ -108,6 +108,8 @@ impl<O: Send + 'static, X> Waiter<O, X> {
     pub(super) fn complete(self, output: O) {
         let Waiter { done, timer, keep, .. } = self;
         drop((timer, keep));
+        // Whoever gives may be a task that is being started, with a continuation of its own in hand.
+        work::indirectly();
         done.complete(output);
     }
 
@@ -196,12 +198,12 @@ struct Elapse<L, O> {
     output: fn() -> O,
 }
 
-impl<L, O, X> Work for Elapse<L, O>
+impl<L, O, X> Receive<()> for Elapse<L, O>
 where
     L: FnOnce() -> Option<Waiter<O, X>> + Send,
     O: Send + 'static,
 {
-    fn run(self: Box<Self>) {
+    fn receive(self: Box<Self>, (): ()) {
         let Elapse { leave, output } = *self;
         if let Some(waiter) = leave() {
             waiter.complete(output());
