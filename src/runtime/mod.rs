@@ -18,6 +18,7 @@ pub use pollers::{Handles, Setup};
 
 pub(crate) use compute::in_job;
 pub(crate) use handle::Running;
+pub(crate) use local::TimerKey;
 
 /// Counts.
 #[derive(Debug, Default)]

@@ -81,6 +81,12 @@ pub(crate) fn directly(start: impl FnOnce()) {
     let _ = set(false);
 }
 
+/// What is given next takes its place in line all the same: it goes to another than the one that starts, and should it
+/// panic, that one is not to go down with it.
+pub(crate) fn indirectly() {
+    let _ = LINE.try_with(|line| line.direct.set(false));
+}
+
 /// Has this thread's work wait for [`run_in_line`] from now on, or no longer.
 pub(crate) fn defer(deferred: bool) {
     LINE.with(|line| line.running.set(deferred));

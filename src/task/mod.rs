@@ -36,6 +36,7 @@ mod outcome;
 mod parallel;
 mod run;
 mod series;
+mod sync;
 mod timer;
 mod token;
 
@@ -47,6 +48,11 @@ pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
 pub use parallel::{Fallible, Parallel};
 pub use run::{Canceller, SeriesHandle, TaskHandle, WaitError};
 pub use series::Series;
+pub use sync::{
+    Closed, Condition, Counter, Elapsed, Get, GetWithin, GoQueue, GoWithin, Guarded, Lock, Mailbox, Message,
+    MessageQueue, NamedCounter, NamedSleep, Pool, Pooled, Put, PutError, QueueFull, QueuedGo, Receive,
+    Signal, Take, TimerCancelled, WaitSignal, WhenFull, go_within,
+};
 pub use timer::{Sleep, sleep, sleep_until};
 pub use token::Cancellation;
 

@@ -31,14 +31,21 @@ enum When {
     At(Moment),
 }
 
+impl Sleep {
+    /// When it is due, if it is started now.
+    pub(super) fn due(&self) -> Moment {
+        match self.when {
+            When::After(time) => sys::now() + time,
+            When::At(moment) => moment,
+        }
+    }
+}
+
 impl Task for Sleep {
     type Output = ();
 
     fn dispatch(self, done: Continuation<()>) {
-        let at = match self.when {
-            When::After(time) => sys::now() + time,
-            When::At(moment) => moment,
-        };
+        let at = self.due();
         let runtime = done.runtime().clone();
         if done.can_be_cancelled() {
             let mut done = done;
