@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::size_of;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -57,6 +57,26 @@ pub fn send_file(socket: impl AsFd, file: impl AsFd, offset: u64, len: usize) ->
     let (socket, file) = (socket.as_fd().as_raw_fd(), file.as_fd().as_raw_fd());
     // SAFETY: `offset` is a live integer that the kernel reads and advances; there are no other pointers.
     size(unsafe { libc::sendfile64(socket, file, &mut offset, len) })
+}
+
+/// Reads from a file at an offset into the slices (the first 1,024 of them); says how many bytes came. Zero: the file
+/// ends there, or nothing was asked for. Blocks: not for the poller's thread.
+pub fn read_vectored_at(file: impl AsFd, slices: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+    let count = slices.len().min(IOV_MAX) as libc::c_int;
+    let first = slices.as_mut_ptr().cast::<libc::iovec>();
+    // SAFETY: `first` points to `count` live `IoSliceMut`s, which the standard library promises to be laid out as
+    // iovec; they are borrowed mutably, so the kernel alone writes to what they name.
+    size(unsafe { libc::preadv64(file.as_fd().as_raw_fd(), first, count, offset_from(offset)?) })
+}
+
+/// Writes the slices (the first 1,024 of them) to a file at an offset; says how many bytes it took. Blocks: not for
+/// the poller's thread.
+pub fn write_vectored_at(file: impl AsFd, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    let count = slices.len().min(IOV_MAX) as libc::c_int;
+    let first = slices.as_ptr().cast::<libc::iovec>();
+    // SAFETY: `first` points to `count` live `IoSlice`s, which the standard library promises to be laid out as iovec;
+    // the kernel only reads from them.
+    size(unsafe { libc::pwritev64(file.as_fd().as_raw_fd(), first, count, offset_from(offset)?) })
 }
 
 /// How far apart a range of a file is probed. What is dropped from memory goes in stretches; a probe is a system call.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -29,6 +29,10 @@ pub struct Runtime {
 /// Reaches a runtime, from any thread; cheap to clone. It does not keep the threads alive.
 #[derive(Clone)]
 pub struct RuntimeHandle(Arc<Core>);
+
+/// Reaches a runtime as long as there is one. For what the runtime keeps itself, which would else keep the runtime.
+#[derive(Clone)]
+pub(crate) struct WeakRuntime(Weak<Core>);
 
 /// What was asked for would have the calling thread, one of the runtime's own, wait for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ struct Core {
     next_key: AtomicU64,
     compute: Compute,
     offload: Offload,
+    /// As the pollers were told.
+    pace_interval: Option<Duration>,
     stopping: AtomicBool,
     running: Mutex<Slab<Option<Cut>>>,
     none_running: Condvar,
@@ -103,6 +109,7 @@ impl Runtime {
             next_key: AtomicU64::new(1),
             compute,
             offload: Offload::new(),
+            pace_interval: builder.config.pace_interval,
             stopping: AtomicBool::new(false),
             running: Mutex::default(),
             none_running: Condvar::new(),
@@ -252,6 +259,15 @@ impl RuntimeHandle {
         &self.0.offload
     }
 
+    /// The pacing interval that its pollers were told, if any.
+    pub(crate) fn pace_interval(&self) -> Option<Duration> {
+        self.0.pace_interval
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime(Arc::downgrade(&self.0))
+    }
+
     /// Runs `job` on a poller's thread: the calling one where that is a poller, else one after the other.
     pub(crate) fn submit_to_poller(&self, job: Job) {
         let index = self.poller_here_or_next();
@@ -316,6 +332,12 @@ impl RuntimeHandle {
             return here;
         }
         self.0.next_poller.fetch_add(1, Ordering::Relaxed) % inboxes.len()
+    }
+}
+
+impl WeakRuntime {
+    pub(crate) fn upgrade(&self) -> Option<RuntimeHandle> {
+        self.0.upgrade().map(RuntimeHandle)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::local;
 pub(crate) struct Pollers {
     threads: Vec<JoinHandle<()>>,
     handles: Handles,
-    /// Each thread says how it ended.
-    ended: mpsc::Receiver<io::Result<()>>,
+    /// Each thread says how it ended. Behind a lock only so that a runtime can be shared; it is used once, by value.
+    ended: Mutex<mpsc::Receiver<io::Result<()>>>,
     end: mpsc::Sender<io::Result<()>>,
 }
 
@@ -32,7 +32,8 @@ impl Pollers {
     /// be, the others are stopped and the error is returned.
     pub(crate) fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Pollers> {
         let (end, ended) = mpsc::channel();
-        let mut pollers = Pollers { threads: Vec::new(), handles: Handles(Vec::new()), ended, end };
+        let mut pollers =
+            Pollers { threads: Vec::new(), handles: Handles(Vec::new()), ended: Mutex::new(ended), end };
         for (index, setup) in setups.into_iter().enumerate() {
             let started = pollers
                 .start_one(Config { name: format!("{}-{index}", config.name), ..config.clone() }, setup);
@@ -85,7 +86,7 @@ impl Pollers {
         // Without our own end, the channel closes when the last thread has ended.
         drop(self.end);
         let mut outcome = Ok(());
-        for ended in self.ended {
+        for ended in self.ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if ended.is_err() {
                 self.handles.shutdown(Duration::ZERO);
                 outcome = outcome.and(ended);

@@ -1,6 +1,8 @@
 //! What goes on when a task is done.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::token::{Cancellation, Token};
@@ -32,6 +34,12 @@ impl<O: Send + 'static> Continuation<O> {
     pub fn complete(self, output: O) {
         self.end_generation();
         work::give(self.receiver as Box<dyn Receive<O>>, output);
+    }
+
+    /// The task panicked, with this payload. What comes after it is ended once the stack is whole again: `finally` is not to
+    /// be called while it unwinds.
+    pub(crate) fn panicked(self, payload: Box<dyn Any + Send>) {
+        work::ready(Box::new(Unwind { done: self, payload }));
     }
 
     /// The runtime that it runs on.
@@ -93,6 +101,20 @@ impl<O: Send + 'static> Continuation<O> {
 impl<O> fmt::Debug for Continuation<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Continuation").finish_non_exhaustive()
+    }
+}
+
+/// Goes on with a panic within the loop, where what that cuts short waits until it is caught.
+struct Unwind<O> {
+    done: Continuation<O>,
+    payload: Box<dyn Any + Send>,
+}
+
+impl<O: Send + 'static> Receive<()> for Unwind<O> {
+    fn receive(self: Box<Self>, (): ()) {
+        let Unwind { done, payload } = *self;
+        let _dropped_by_the_panic = done;
+        resume_unwind(payload);
     }
 }
 

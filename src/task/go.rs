@@ -1,5 +1,7 @@
 //! Computations.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::Task;
 use super::continuation::Continuation;
 use crate::runtime::in_job;
@@ -49,8 +51,12 @@ where
 {
     fn receive(self: Box<Self>, (): ()) {
         let Computation { compute, done } = *self;
-        if !done.is_cancelled() {
-            done.complete(in_job(compute));
+        if done.is_cancelled() {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| in_job(compute))) {
+            Ok(result) => done.complete(result),
+            Err(payload) => done.panicked(payload),
         }
     }
 }

@@ -31,8 +31,12 @@
 mod back;
 mod blocking;
 mod continuation;
+mod file;
+mod future;
 mod go;
+mod lent;
 mod outcome;
+mod pace;
 mod parallel;
 mod run;
 mod series;
@@ -43,8 +47,15 @@ mod token;
 pub use back::BackOnPoller;
 pub use blocking::{Blocking, blocking};
 pub use continuation::{Continuation, Parked};
+pub use file::{
+    FileError, FileTask, Place, read, read_at, read_up_to, read_vectored_at, sync, sync_data, write,
+    write_at, write_vectored_at,
+};
+pub use future::{FutureTask, future};
 pub use go::{Go, go};
+pub use lent::Lent;
 pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
+pub use pace::{Acquire, BudgetExt, NextChunk, NextItem, NextTick, Paced, PacedReader, Spender, Tick, Ticks};
 pub use parallel::{Fallible, Parallel};
 pub use run::{Canceller, SeriesHandle, TaskHandle, WaitError};
 pub use series::Series;

@@ -25,12 +25,12 @@ use crate::runtime::work::{self, Receive};
 pub struct Series<C> {
     /// The data of the series. It is handed to whoever waits for the end.
     pub context: C,
-    steps: VecDeque<Box<dyn Step<C>>>,
-    finally: Option<Finally<C>>,
-    cancelled: bool,
+    pub(super) steps: VecDeque<Box<dyn Step<C>>>,
+    pub(super) finally: Option<Finally<C>>,
+    pub(super) cancelled: bool,
 }
 
-type Finally<C> = Box<dyn FnOnce(&Outcome, &mut C) + Send>;
+pub(super) type Finally<C> = Box<dyn FnOnce(&Outcome, &mut C) + Send>;
 
 impl<C: Send + 'static> Series<C> {
     /// A series without tasks.
@@ -141,18 +141,18 @@ impl<C: Send + 'static> Task for Series<C> {
 }
 
 /// A series that runs. Dropped before it has ended, it ends.
-struct Live<C: Send + 'static>(Option<Parts<C>>);
+pub(super) struct Live<C: Send + 'static>(pub(super) Option<Parts<C>>);
 
-struct Parts<C> {
-    series: Series<C>,
-    done: Continuation<Ended<C>>,
+pub(super) struct Parts<C> {
+    pub(super) series: Series<C>,
+    pub(super) done: Continuation<Ended<C>>,
     /// That of `done`, at hand.
-    token: Option<Arc<Token>>,
+    pub(super) token: Option<Arc<Token>>,
 }
 
 impl<C: Send + 'static> Live<C> {
     /// Calls back, and goes on in its turn.
-    fn call(mut self: Box<Self>, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
+    pub(super) fn call(mut self: Box<Self>, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
         let Some(parts) = self.0.as_mut() else { return };
         if parts.is_cancelled() {
             return self.finish(Err(SeriesError::Cancelled));
@@ -175,7 +175,7 @@ impl<C: Send + 'static> Live<C> {
         }
     }
 
-    fn finish(mut self: Box<Self>, outcome: Outcome) {
+    pub(super) fn finish(mut self: Box<Self>, outcome: Outcome) {
         if let Some(parts) = self.0.take() {
             parts.finish(outcome);
         }
@@ -207,7 +207,7 @@ impl<C: Send + 'static> Drop for Live<C> {
 }
 
 impl<C: Send + 'static> Parts<C> {
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_cancelled())
     }
 
@@ -231,7 +231,7 @@ impl<C: Send + 'static> Receive<()> for Cut<C> {
 }
 
 /// A step of a series.
-trait Step<C: Send + 'static>: Send {
+pub(super) trait Step<C: Send + 'static>: Send {
     fn dispatch(self: Box<Self>, live: Box<Live<C>>);
 }
 

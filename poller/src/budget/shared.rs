@@ -173,6 +173,11 @@ impl Budget {
         tree.each_node().map(|(_, spec, spent)| (spec.name.clone(), spec.rate, spent)).collect()
     }
 
+    /// A number that no other budget has as long as a handle to this one is kept. For tables by budget.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
