@@ -23,7 +23,7 @@ pub(crate) type Work = dyn Receive<()>;
 
 thread_local! {
     static LINE: Line = const {
-        Line { running: Cell::new(false), direct: Cell::new(false), waiting: RefCell::new(VecDeque::new()) }
+        Line { running: Cell::new(false), direct: Cell::new(NOBODY), waiting: RefCell::new(VecDeque::new()) }
     };
 }
 
@@ -31,8 +31,8 @@ thread_local! {
 struct Line {
     /// A loop runs, or the poller calls one later.
     running: Cell<bool>,
-    /// What is given next comes straight from the loop: it nests in nothing else.
-    direct: Cell<bool>,
+    /// The address of the receiver that the loop has just handed out: what is given to it now nests in nothing else.
+    direct: Cell<usize>,
     waiting: RefCell<VecDeque<Box<Work>>>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
     let mut given = Some((receiver, output));
     let taken = LINE.try_with(|line| {
         let Some((receiver, output)) = given.take() else { return };
-        if line.direct.replace(false) {
+        if line.direct.replace(NOBODY) == address_of(&*receiver) {
             // The loop catches its panic.
             receiver.receive(output);
         } else if line.running.get() {
@@ -73,18 +73,20 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
     }
 }
 
-/// Calls `start`, which comes straight from the loop: the first result that it gives needs no place in line.
-pub(crate) fn directly(start: impl FnOnce()) {
-    let set = |direct| LINE.try_with(|line| line.direct.set(direct && line.running.get()));
-    let _ = set(true);
-    start();
-    let _ = set(false);
+/// Calls `start` with `receiver`, straight from the loop: what is given to it before `start` returns needs no place in
+/// line. It does if something else is given something first: that one's panic would end this receiver too.
+pub(crate) fn start_directly<R: ?Sized>(receiver: Box<R>, start: impl FnOnce(Box<R>)) {
+    let address = address_of(&*receiver);
+    let _ = LINE.try_with(|line| line.direct.set(if line.running.get() { address } else { NOBODY }));
+    start(receiver);
+    let _ = LINE.try_with(|line| line.direct.set(NOBODY));
 }
 
-/// What is given next takes its place in line all the same: it goes to another than the one that starts, and should it
-/// panic, that one is not to go down with it.
-pub(crate) fn indirectly() {
-    let _ = LINE.try_with(|line| line.direct.set(false));
+/// No receiver's address.
+const NOBODY: usize = 0;
+
+fn address_of<R: ?Sized>(receiver: &R) -> usize {
+    std::ptr::from_ref(receiver).addr()
 }
 
 /// Has this thread's work wait for [`run_in_line`] from now on, or no longer.
@@ -124,7 +126,7 @@ impl Line {
             Some(work) => {
                 run(|| work.receive(()));
                 // Left over where a task panicked.
-                self.direct.set(false);
+                self.direct.set(NOBODY);
                 true
             }
             None => false,

@@ -1,9 +1,13 @@
 //! Calls that block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
 use tidegate_poller::offload::Full;
 
 use super::Task;
-use super::continuation::Continuation;
+use super::continuation::{Continuation, Parked};
+use crate::runtime::work::Receive;
 
 /// Has `call` called on a thread for what blocks: disks, names, other people's libraries. What it returns comes of the
 /// task, or that too many calls wait already (1,024). A panic in it ends the series.
@@ -42,20 +46,50 @@ where
     type Output = Result<R, Full>;
 
     fn dispatch(self, done: Continuation<Result<R, Full>>) {
-        // Reached by the call and, where there is no room for it, from here.
         let runtime = done.runtime().clone();
+        let poller = runtime.poller_here_or_next();
         let done = done.park();
-        let waiting = done.clone();
-        let call = self.call;
+        let (waiting, after, call) = (done.clone(), runtime.clone(), self.call);
         let submitted = runtime.offload().submit(Box::new(move || {
-            // Cancelled while it waited: nobody wants to know. One that panics drops the continuation.
-            if let Some(done) = waiting.take() {
-                let result = call();
-                done.complete(Ok(result));
+            // Cancelled while it waited: nobody wants to know.
+            if waiting.is_waiting() {
+                let result = catch_unwind(AssertUnwindSafe(call)).map(Ok);
+                after.ready_on_poller(poller, Finish::new(result, waiting));
             }
         }));
         if let Err(full) = submitted {
-            let _ = done.complete(Err(full));
+            let _cancelled = done.complete(Err(full));
         }
+    }
+}
+
+/// Completes a task that has been called elsewhere, on the thread where this runs: callbacks are not for threads that
+/// others need to block on.
+pub(super) struct Finish<O: Send + 'static> {
+    output: Option<thread::Result<O>>,
+    done: Parked<O>,
+}
+
+impl<O: Send + 'static> Finish<O> {
+    pub(super) fn new(output: thread::Result<O>, done: Parked<O>) -> Box<Finish<O>> {
+        Box::new(Finish { output: Some(output), done })
+    }
+}
+
+impl<O: Send + 'static> Receive<()> for Finish<O> {
+    fn receive(mut self: Box<Self>, (): ()) {
+        let Some(done) = self.done.take() else { return };
+        match self.output.take() {
+            Some(Ok(output)) => done.complete(output),
+            Some(Err(payload)) => done.panicked(payload),
+            None => {}
+        }
+    }
+}
+
+impl<O: Send + 'static> Drop for Finish<O> {
+    /// Others may hold the place where it is parked.
+    fn drop(&mut self) {
+        drop(self.done.take());
     }
 }

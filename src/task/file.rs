@@ -11,14 +11,13 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use tidegate_poller::offload::Full;
 use tidegate_poller::sys;
 
 use super::Task;
-use super::continuation::{Continuation, Parked};
-use crate::runtime::work::Receive;
+use super::blocking::Finish;
+use super::continuation::Continuation;
 
 /// Largest file that [`read`] takes, unless told otherwise: 64 MiB.
 const READ_MAX: u64 = 64 << 20;
@@ -206,7 +205,7 @@ impl<B: Send + 'static, R: Send + 'static> Task for FileTask<B, R> {
             if let Some(task) = take(&waiting) {
                 // A buffer of the program's own may panic.
                 let output = catch_unwind(AssertUnwindSafe(|| (task.call)(task.buffer)));
-                after.ready_on_poller(poller, Box::new(Finish { output: Some(output), done }));
+                after.ready_on_poller(poller, Finish::new(output, done));
             }
         }));
         if let Err(full) = submitted
@@ -215,30 +214,6 @@ impl<B: Send + 'static, R: Send + 'static> Task for FileTask<B, R> {
             let error = io::Error::new(io::ErrorKind::ResourceBusy, full);
             let _cancelled = done.complete(Err(FileError { error, buffer }));
         }
-    }
-}
-
-/// Completes where it runs.
-struct Finish<O: Send + 'static> {
-    output: Option<thread::Result<O>>,
-    done: Parked<O>,
-}
-
-impl<O: Send + 'static> Receive<()> for Finish<O> {
-    fn receive(mut self: Box<Self>, (): ()) {
-        let Some(done) = self.done.take() else { return };
-        match self.output.take() {
-            Some(Ok(output)) => done.complete(output),
-            Some(Err(payload)) => done.panicked(payload),
-            None => {}
-        }
-    }
-}
-
-impl<O: Send + 'static> Drop for Finish<O> {
-    /// Others may hold the place where it is parked.
-    fn drop(&mut self) {
-        drop(self.done.take());
     }
 }
 

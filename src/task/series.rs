@@ -170,7 +170,7 @@ impl<C: Send + 'static> Live<C> {
             return self.finish(Err(SeriesError::Cancelled));
         }
         match parts.series.steps.pop_front() {
-            Some(step) => work::directly(|| step.dispatch(self)),
+            Some(step) => step.dispatch(self),
             None => self.finish(Ok(())),
         }
     }
@@ -254,7 +254,7 @@ where
 {
     fn dispatch(mut self: Box<Self>, live: Box<Live<C>>) {
         if let State::Task(task) = std::mem::replace(&mut self.state, State::Running(live)) {
-            task.dispatch(Continuation::new(self));
+            work::start_directly(self, |step| task.dispatch(Continuation::new(step)));
         }
     }
 }
@@ -314,6 +314,6 @@ where
         let Dynamic { make, callback } = *self;
         let Some(parts) = live.0.as_mut() else { return };
         let task = make(&mut parts.series.context);
-        work::directly(|| Box::new(TaskStep { state: State::Task(task), callback }).dispatch(live));
+        Box::new(TaskStep { state: State::Task(task), callback }).dispatch(live);
     }
 }

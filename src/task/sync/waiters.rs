@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tidegate_poller::Moment;
 
-use crate::runtime::work::{self, Receive};
+use crate::runtime::work::Receive;
 use crate::runtime::{RuntimeHandle, TimerKey};
 use crate::task::token::Token;
 use crate::task::{Cancellation, Continuation};
@@ -108,8 +108,6 @@ impl<O: Send + 'static, X> Waiter<O, X> {
     pub(super) fn complete(self, output: O) {
         let Waiter { done, timer, keep, .. } = self;
         drop((timer, keep));
-        // Whoever gives may be a task that is being started, with a continuation of its own in hand.
-        work::indirectly();
         done.complete(output);
     }
 
