@@ -23,7 +23,13 @@ pub(crate) type Work = dyn Receive<()>;
 
 thread_local! {
     static LINE: Line = const {
-        Line { running: Cell::new(false), direct: Cell::new(NOBODY), waiting: RefCell::new(VecDeque::new()) }
+        Line {
+            running: Cell::new(false),
+            direct: Cell::new(NOBODY),
+            front: Cell::new(None),
+            waiting: RefCell::new(VecDeque::new()),
+            len: Cell::new(0),
+        }
     };
 }
 
@@ -33,7 +39,11 @@ struct Line {
     running: Cell<bool>,
     /// The address of the receiver that the loop has just handed out: what is given to it now nests in nothing else.
     direct: Cell<usize>,
+    /// The one in front, if nothing was in line when it came: a series that goes from task to task never uses the queue.
+    front: Cell<Option<Box<Work>>>,
     waiting: RefCell<VecDeque<Box<Work>>>,
+    /// How many are in line, the one in front included.
+    len: Cell<usize>,
 }
 
 /// Has `work` go on on this thread: at once where nothing goes on yet, else in its turn.
@@ -41,7 +51,7 @@ pub(crate) fn ready(work: Box<Work>) {
     let mut work = Some(work);
     let taken = LINE.try_with(|line| {
         if let Some(work) = work.take() {
-            line.waiting.borrow_mut().push_back(work);
+            line.push(work);
         }
         line.run();
     });
@@ -60,12 +70,12 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
             // The loop catches its panic.
             receiver.receive(output);
         } else if line.running.get() {
-            line.waiting.borrow_mut().push_back(Box::new(Given { receiver, output }));
+            line.push(Box::new(Given { receiver, output }));
         } else {
             line.running.set(true);
             let _reset = Reset(line);
             run(|| receiver.receive(output));
-            while line.run_next() {}
+            line.run_all();
         }
     });
     if let (Err(_), Some((receiver, output))) = (taken, given) {
@@ -102,27 +112,54 @@ pub(crate) fn run_in_line(max: usize) -> bool {
                 return false;
             }
         }
-        !line.waiting.borrow().is_empty()
+        line.len.get() > 0
     })
 }
 
 /// Whether nothing waits on this thread: what the work that runs leaves for its thread is done right after it.
 pub(crate) fn is_line_empty() -> bool {
-    LINE.try_with(|line| line.waiting.borrow().is_empty()).unwrap_or(true)
+    LINE.try_with(|line| line.len.get() == 0).unwrap_or(true)
 }
 
 impl Line {
+    fn push(&self, work: Box<Work>) {
+        match self.len.replace(self.len.get() + 1) {
+            0 => self.front.set(Some(work)),
+            _ => self.waiting.borrow_mut().push_back(work),
+        }
+    }
+
+    /// The oldest. Nothing is borrowed when it runs.
+    fn pop(&self) -> Option<Box<Work>> {
+        let left = self.len.get().checked_sub(1)?;
+        self.len.set(left);
+        match self.front.take() {
+            Some(work) => Some(work),
+            None => self.waiting.borrow_mut().pop_front(),
+        }
+    }
+
     fn run(&self) {
         if !self.running.replace(true) {
             let _reset = Reset(self);
-            while self.run_next() {}
+            self.run_all();
+        }
+    }
+
+    fn run_all(&self) {
+        // What a panic leaves is run after it.
+        while self.len.get() > 0 {
+            run(|| {
+                while let Some(work) = self.pop() {
+                    work.receive(());
+                }
+            });
+            self.direct.set(NOBODY);
         }
     }
 
     fn run_next(&self) -> bool {
-        // The borrow ends before the work runs.
-        let next = self.waiting.borrow_mut().pop_front();
-        match next {
+        match self.pop() {
             Some(work) => {
                 run(|| work.receive(()));
                 // Left over where a task panicked.

@@ -12,7 +12,8 @@ use super::Task;
 use super::continuation::{Continuation, Receiver};
 use super::future::future;
 use super::outcome::{Ended, Error, SeriesError};
-use super::series::{Finally, Live, Parts, Series, Step};
+use super::series::{Finally, Live, Parts, Series};
+use super::step::{Step, Steps};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{self, Receive};
@@ -28,7 +29,7 @@ pub struct Lent<C: Send + 'static> {
 
 /// A running series without its context.
 struct Rest<C> {
-    steps: std::collections::VecDeque<Box<dyn Step<C>>>,
+    steps: Steps<C>,
     finally: Option<Finally<C>>,
     done: Continuation<Ended<C>>,
     token: Option<Arc<Token>>,
@@ -92,7 +93,7 @@ impl<C: Send + 'static> Series<C> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.steps.push_back(Box::new(AsyncStep { make, callback }));
+        self.steps.push_step(Box::new(AsyncStep { make, callback }));
     }
 }
 

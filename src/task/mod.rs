@@ -40,6 +40,7 @@ mod pace;
 mod parallel;
 mod run;
 mod series;
+mod step;
 mod sync;
 mod timer;
 mod token;

@@ -1,18 +1,16 @@
 //! Tasks one after another, with a context.
 //!
 //! A running series is owned by the continuation of the task that runs; nobody else can reach it, so its context
-//! needs no lock. Each step is one box, made when the step is added: it holds the task, then what came of it, and in
-//! between the series itself.
+//! needs no lock.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use super::Task;
-use super::continuation::{Continuation, Receiver};
+use super::continuation::Continuation;
 use super::outcome::{Ended, Error, Outcome, SeriesError};
+use super::step::{Dynamic, Steps};
 use super::token::Token;
-use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{self, Receive};
 
 /// Tasks that run one after another, and the data they share.
@@ -25,7 +23,7 @@ use crate::runtime::work::{self, Receive};
 pub struct Series<C> {
     /// The data of the series. It is handed to whoever waits for the end.
     pub context: C,
-    pub(super) steps: VecDeque<Box<dyn Step<C>>>,
+    pub(super) steps: Steps<C>,
     pub(super) finally: Option<Finally<C>>,
     pub(super) cancelled: bool,
 }
@@ -35,7 +33,7 @@ pub(super) type Finally<C> = Box<dyn FnOnce(&Outcome, &mut C) + Send>;
 impl<C: Send + 'static> Series<C> {
     /// A series without tasks.
     pub fn new(context: C) -> Series<C> {
-        Series { context, steps: VecDeque::new(), finally: None, cancelled: false }
+        Series { context, steps: Steps::new(), finally: None, cancelled: false }
     }
 
     /// Adds a task at the end, and what to do with what comes of it.
@@ -56,7 +54,7 @@ impl<C: Send + 'static> Series<C> {
         make: impl FnOnce(&mut C) -> T + Send + 'static,
         callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
     ) -> Series<C> {
-        self.steps.push_back(Box::new(Dynamic { make, callback }));
+        self.steps.push_step(Box::new(Dynamic::new(make, callback)));
         self
     }
 
@@ -79,7 +77,7 @@ impl<C: Send + 'static> Series<C> {
         task: T,
         callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
     ) {
-        self.steps.push_back(Box::new(TaskStep { state: State::Task(task), callback }));
+        self.steps.push_back(task, callback);
     }
 
     /// Adds a task that comes next.
@@ -88,7 +86,7 @@ impl<C: Send + 'static> Series<C> {
         task: T,
         callback: impl FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
     ) {
-        self.steps.push_front(Box::new(TaskStep { state: State::Task(task), callback }));
+        self.steps.push_front(task, callback);
     }
 
     /// Ends the series when the callback that calls this returns: the tasks that are left are dropped.
@@ -105,7 +103,7 @@ impl<C: Send + 'static> Series<C> {
 impl<C: Send + 'static> Series<C> {
     /// Ends a series that has no task, or is cancelled, where it stands; gives back one that has something to do.
     pub(crate) fn end_now(self) -> Result<Ended<C>, Series<C>> {
-        if !self.steps.is_empty() && !self.cancelled {
+        if self.steps.len() > 0 && !self.cancelled {
             return Err(self);
         }
         let outcome = if self.cancelled { Err(SeriesError::Cancelled) } else { Ok(()) };
@@ -151,6 +149,14 @@ pub(super) struct Parts<C> {
 }
 
 impl<C: Send + 'static> Live<C> {
+    pub(super) fn parts(&self) -> &Parts<C> {
+        self.0.as_ref().expect("it has not ended")
+    }
+
+    pub(super) fn parts_mut(&mut self) -> &mut Parts<C> {
+        self.0.as_mut().expect("it has not ended")
+    }
+
     /// Calls back, and goes on in its turn.
     pub(super) fn call(mut self: Box<Self>, callback: impl FnOnce(&mut Series<C>) -> Result<(), Error>) {
         let Some(parts) = self.0.as_mut() else { return };
@@ -227,93 +233,5 @@ impl<C: Send + 'static> Receive<()> for Cut<C> {
     fn receive(self: Box<Self>, (): ()) {
         let Cut { parts, error } = *self;
         parts.finish(Err(error));
-    }
-}
-
-/// A step of a series.
-pub(super) trait Step<C: Send + 'static>: Send {
-    fn dispatch(self: Box<Self>, live: Box<Live<C>>);
-}
-
-/// A task and its callback. While the task runs, this is what receives its result.
-struct TaskStep<C: Send + 'static, T, F> {
-    state: State<C, T>,
-    callback: F,
-}
-
-enum State<C: Send + 'static, T> {
-    Task(T),
-    Running(Box<Live<C>>),
-}
-
-impl<C, T, F> Step<C> for TaskStep<C, T, F>
-where
-    C: Send + 'static,
-    T: Task,
-    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
-{
-    fn dispatch(mut self: Box<Self>, live: Box<Live<C>>) {
-        if let State::Task(task) = std::mem::replace(&mut self.state, State::Running(live)) {
-            work::start_directly(self, |step| task.dispatch(Continuation::new(step)));
-        }
-    }
-}
-
-impl<C, T, F> Receiver<T::Output> for TaskStep<C, T, F>
-where
-    C: Send + 'static,
-    T: Task,
-    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
-{
-    fn runtime(&self) -> &RuntimeHandle {
-        self.parts().done.runtime()
-    }
-
-    fn token(&self) -> Option<&Arc<Token>> {
-        self.parts().token.as_ref()
-    }
-}
-
-impl<C: Send + 'static, T, F> TaskStep<C, T, F> {
-    fn parts(&self) -> &Parts<C> {
-        match &self.state {
-            State::Running(live) => live.0.as_ref().expect("it has not ended"),
-            State::Task(_) => unreachable!("a task that runs has a series"),
-        }
-    }
-}
-
-impl<C, T, F> Receive<T::Output> for TaskStep<C, T, F>
-where
-    C: Send + 'static,
-    T: Task,
-    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
-{
-    fn receive(self: Box<Self>, output: T::Output) {
-        let TaskStep { state, callback } = *self;
-        if let State::Running(live) = state {
-            live.call(|series| callback(output, series));
-        }
-    }
-}
-
-/// A step whose task is made when its turn comes.
-struct Dynamic<M, F> {
-    make: M,
-    callback: F,
-}
-
-impl<C, T, M, F> Step<C> for Dynamic<M, F>
-where
-    C: Send + 'static,
-    T: Task,
-    M: FnOnce(&mut C) -> T + Send + 'static,
-    F: FnOnce(T::Output, &mut Series<C>) -> Result<(), Error> + Send + 'static,
-{
-    fn dispatch(self: Box<Self>, mut live: Box<Live<C>>) {
-        let Dynamic { make, callback } = *self;
-        let Some(parts) = live.0.as_mut() else { return };
-        let task = make(&mut parts.series.context);
-        Box::new(TaskStep { state: State::Task(task), callback }).dispatch(live);
     }
 }
