@@ -2,8 +2,11 @@
 
 mod listen;
 mod pacing;
+pub mod protocol;
+mod resolve;
 mod udp;
 
 pub use listen::{ListenError, Listeners};
 pub use pacing::{Pacing, PacingBuilder};
+pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use udp::{DATAGRAM_MAX, Datagram, Receive, SendTo, UdpSocket};
