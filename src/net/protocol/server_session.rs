@@ -12,6 +12,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End, Pauses};
 use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Poller, Reason, Session, SocketHandle, sys};
@@ -28,6 +29,9 @@ use crate::task::{Canceller, Ended, Outcome, Series, SeriesError};
 
 /// Bytes read ahead of the request that is served.
 const AHEAD_MAX: usize = 64 * 1024;
+/// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
+/// awaited in return.
+const QUIET: Duration = Duration::from_secs(1);
 /// Replies that wait in the outbox; the next request waits for them.
 const REPLIES_MAX: usize = 64;
 
@@ -373,7 +377,13 @@ where
         match why {
             Why::Request if self.patience.make_up(io) => {}
             Why::Request => self.break_off(io, End::local(Reason::Timeout)),
-            Why::Idle => self.finish(io, End::local(Reason::Timeout)),
+            Why::Idle => {
+                let end = End::local(Reason::Timeout);
+                self.finish(io, end);
+                if self.service.settings.idle_timeout >= QUIET {
+                    io.abort(end);
+                }
+            }
             Why::Series => {
                 if let Some((_, canceller)) = self.running.take() {
                     canceller.cancel();
