@@ -3,14 +3,14 @@
 mod protocol_support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use protocol_support::{
-    Frames, Keeps, PATIENCE, echo_server, frame, here, plain_server, random_bytes, read_frame, write_split,
+    Frames, Keeps, PATIENCE, echo_server, frame, here, plain_server, random_bytes, read_frame,
 };
 use tidegate::net::protocol::{Client, ClientSettings, RequestError, Spending, Waited};
 use tidegate::net::{Resolve, Resolving};
@@ -433,30 +433,24 @@ fn names_are_resolved_and_all_addresses_tried() {
 }
 
 #[test]
-fn rates_are_obeyed_both_ways() {
-    const RATE: u64 = 1_000_000;
+fn what_our_own_budget_holds_up_is_not_the_peers_silence() {
     let runtime = Runtime::new().unwrap();
-    let address = plain_server(|_, mut stream| {
-        while let Some(body) = read_frame(&mut stream) {
-            // A number of bytes to answer with.
-            let count = body.first_chunk().map_or(0, |n| u32::from_be_bytes(*n));
-            write_split(&mut stream, &frame(&vec![1; count as usize]));
-        }
-        let _ = stream.shutdown(Shutdown::Both);
-    });
-    let took = |spending: Spending, request: Vec<u8>, bytes: u64| {
-        // Rates count; what a budget holds up does not count as silence.
-        let settings = ClientSettings { spending, next_byte_timeout: SOON * 4, ..ClientSettings::default() };
-        let client = client(&runtime, settings);
-        let began = Instant::now();
-        runtime.run(client.request(address, request)).unwrap().unwrap();
-        bytes as f64 / began.elapsed().as_secs_f64() / RATE as f64
+    let limit = Limit::new("closed", Some(0));
+    let settings = ClientSettings {
+        first_byte_timeout: SOON,
+        spending: Spending { ingress_limit: Some(limit.clone()), ..Spending::default() },
+        ..ClientSettings::default()
     };
-    let limit = || Some(Limit::new("test", Some(RATE)));
-    let body = [&0u32.to_be_bytes()[..], &[0; 1_500_000]].concat();
-    let out = took(Spending { egress_limit: limit(), ..Spending::default() }, body, 1_500_000);
-    let asked = 1_500_000u32.to_be_bytes().to_vec();
-    let into = took(Spending { ingress_limit: limit(), ..Spending::default() }, asked, 1_500_000);
-    assert!((0.95..=1.05).contains(&out), "{out} of the rate went out");
-    assert!((0.95..=1.05).contains(&into), "{into} of the rate came in");
+    let patient = client(&runtime, settings.clone());
+    let reply = runtime.spawn(patient.request(echo_server(), vec![1; 1_000]));
+    let reply = reply.wait_for(8 * SOON).expect_err("nothing can come in");
+    limit.set_rate(None);
+    assert_eq!(reply.wait_for(PATIENCE).unwrap().unwrap().unwrap().len(), 1_000);
+    // The total runs on.
+    let limit = Limit::new("closed", Some(0));
+    let spending = Spending { ingress_limit: Some(limit), ..Spending::default() };
+    let hurried = client(&runtime, ClientSettings { spending, ..settings });
+    let late = runtime.spawn(hurried.request(echo_server(), vec![1]).timeout(4 * SOON));
+    let error = late.wait_for(PATIENCE).unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, RequestError::Timeout(Waited::Total)), "{error:?}");
 }

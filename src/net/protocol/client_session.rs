@@ -126,11 +126,11 @@ impl<C: Codec> ClientSession<C> {
         };
         let total = self.current.as_ref().and_then(|current| current.call.deadline);
         let now = io.now();
-        let deadlines = [
+        self.patience.set(
+            io,
             patience.map(|patience| (now + patience, Why::Late(what))),
             total.map(|total| (total, Why::Late(Waited::Total))),
-        ];
-        self.patience.set(io, deadlines.into_iter().flatten());
+        );
     }
 
     fn look_for_reply(&mut self, io: &mut Io<'_>) {
@@ -173,7 +173,7 @@ impl<C: Codec> ClientSession<C> {
                 Next::Call(call) => self.start(io, call),
                 Next::Idle => {
                     let until = io.now() + self.endpoint.shared().settings.idle_timeout;
-                    self.patience.set(io, [(until, Why::Idle)]);
+                    self.patience.set(io, Some((until, Why::Idle)), None);
                 }
                 Next::Close => io.abort(End::local(Reason::Ok)),
             }

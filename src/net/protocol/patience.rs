@@ -2,10 +2,13 @@
 
 use tidegate_poller::{Io, Moment, TimerId};
 
-/// One deadline at a time, on one timer of the session, which is touched only when it would fire too late.
+/// A deadline of what is waited for now, and one of the whole, on one timer of the session, which is touched only when it
+/// would fire too late.
 #[derive(Debug)]
 pub(super) struct Patience<W> {
     deadline: Option<(Moment, W)>,
+    /// Stands whatever happens meanwhile.
+    total: Option<(Moment, W)>,
     timer: Option<(TimerId, Moment)>,
     /// Time for which an ingress budget had kept us from reading when the deadline was set.
     throttled_ns: u64,
@@ -13,22 +16,22 @@ pub(super) struct Patience<W> {
 
 impl<W> Default for Patience<W> {
     fn default() -> Patience<W> {
-        Patience { deadline: None, timer: None, throttled_ns: 0 }
+        Patience { deadline: None, total: None, timer: None, throttled_ns: 0 }
     }
 }
 
 impl<W: Copy> Patience<W> {
-    /// Sets the deadline: the earliest of these.
-    pub(super) fn set(&mut self, io: &mut Io<'_>, deadlines: impl IntoIterator<Item = (Moment, W)>) {
+    /// Sets both.
+    pub(super) fn set(&mut self, io: &mut Io<'_>, deadline: Option<(Moment, W)>, total: Option<(Moment, W)>) {
         self.throttled_ns = io.sums().ingress_throttled_ns;
-        self.deadline = deadlines.into_iter().min_by_key(|(at, _)| *at);
+        (self.deadline, self.total) = (deadline, total);
         self.arm(io);
     }
 
-    /// The timer has fired. What for, if the deadline has passed.
+    /// The timer has fired. What for, if a deadline has passed.
     pub(super) fn fired(&mut self, io: &mut Io<'_>) -> Option<W> {
         self.timer = None;
-        match self.deadline {
+        match self.next() {
             Some((at, what)) if at <= io.now() => Some(what),
             _ => {
                 self.arm(io);
@@ -50,8 +53,12 @@ impl<W: Copy> Patience<W> {
         more > 0
     }
 
+    fn next(&self) -> Option<(Moment, W)> {
+        self.deadline.into_iter().chain(self.total).min_by_key(|(at, _)| *at)
+    }
+
     fn arm(&mut self, io: &mut Io<'_>) {
-        let Some((deadline, _)) = self.deadline else { return };
+        let Some((deadline, _)) = self.next() else { return };
         if let Some((timer, at)) = self.timer {
             if at <= deadline {
                 return;

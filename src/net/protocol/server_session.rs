@@ -318,7 +318,7 @@ where
         } else {
             Some((now + settings.idle_timeout, Why::Idle))
         };
-        self.patience.set(io, deadline);
+        self.patience.set(io, deadline, None);
     }
 }
 
