@@ -364,6 +364,33 @@ fn stopping_cuts_what_takes_too_long() {
 }
 
 #[test]
+fn a_runtime_that_is_stopped_lets_exchanges_end() {
+    let runtime = Runtime::new().unwrap();
+    let (keeps, sinks) = Keeps::new();
+    let (tell, told) = mpsc::channel();
+    let settings = ServerSettings { sinks, ..ServerSettings::default() };
+    let server =
+        serve(&runtime.handle(), listeners(1), Frames::default(), settings, move |series: &mut Turn| {
+            tell.send(()).unwrap();
+            series.push(sleep(4 * SOON), |(), _| Ok(()));
+            series.push(go(|| b"done".to_vec()), |done, series| {
+                series.context.reply = Some(done);
+                Ok(())
+            });
+            Ok(())
+        });
+    let mut stream = connect(server.address());
+    stream.write_all(&frame(b"x")).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    let reading = std::thread::spawn(move || (read_frame(&mut stream), read_frame(&mut stream)));
+    runtime.stop(PATIENCE).unwrap();
+    assert_eq!(reading.join().unwrap(), (Some(b"done".to_vec()), None));
+    let kept = keeps.counts(1, 1);
+    assert_eq!(kept.exchanges[0].end.reason, Reason::Ok);
+    assert_eq!(kept.connections[0].record.end.reason, Reason::Shutdown);
+}
+
+#[test]
 fn a_runtime_that_goes_away_cuts_and_records() {
     let runtime = Runtime::new().unwrap();
     let (keeps, sinks) = Keeps::new();

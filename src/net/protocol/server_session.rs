@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,9 @@ use super::inbound::{Fault, Inbound};
 use super::patience::Patience;
 use super::server::{Exchange, Seat, Service};
 use crate::record::Words;
-use crate::runtime::RuntimeHandle;
-use crate::runtime::work::panic_message;
-use crate::task::{Canceller, Ended, Outcome, Series, SeriesError};
+use crate::runtime::work::{Receive, panic_message};
+use crate::runtime::{Running, RuntimeHandle};
+use crate::task::{Continuation, Ended, Outcome, Receiver, Series, SeriesError, Token, start};
 
 /// Bytes read ahead of the request that is served.
 const AHEAD_MAX: usize = 64 * 1024;
@@ -44,7 +45,7 @@ pub(super) struct ServerSession<C: Codec, D, S> {
     /// Absent while a series has it.
     connection: Option<D>,
     /// The series that runs.
-    running: Option<(u64, Canceller)>,
+    running: Option<(u64, Arc<Token>)>,
     /// In order. All but that of the series that runs have their reply in the outbox.
     accounts: VecDeque<Account>,
     exchanges: u64,
@@ -140,37 +141,43 @@ where
         });
         let handler = &self.service.handler;
         let outcome = match catch_unwind(AssertUnwindSafe(|| handler(&mut series))) {
-            Ok(Ok(())) if series.is_cancelled() => Err(SeriesError::Cancelled),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SeriesError::Failed(error)),
+            Ok(Ok(())) => match series.end_now() {
+                // The most frequent case: the series was only a value on the stack.
+                Ok(Ended { outcome, context }) => return self.answer(io, outcome, context),
+                Err(series) => return self.run(io, series),
+            },
+            Ok(Err(error)) => SeriesError::Failed(error),
             Err(payload) => {
                 log::error!("a handler panicked: {}", panic_message(&*payload));
-                Err(SeriesError::Panicked)
+                SeriesError::Panicked
             }
         };
-        if outcome.is_err() || series.remaining() == 0 {
-            // The most frequent case pays for no series.
-            return self.answer(io, outcome, series.context);
-        }
-        self.run(io, series);
+        self.answer(io, Err(outcome), series.context);
     }
 
     fn run(&mut self, io: &mut Io<'_>, series: Series<Exchange<C, D, S>>) {
         let runtime = self.service.state.runtime.clone();
-        let back = Back {
-            runtime: runtime.clone(),
+        let token = Arc::<Token>::default();
+        let cut = token.clone();
+        // Counted, so that a runtime that stops waits for it.
+        let running = runtime.begin(Box::new(move || cut.cancel()));
+        let refused = running.is_none();
+        self.running = Some((self.exchanges, token.clone()));
+        let back = Back::<C, D, S> {
             poller: self.poller,
             socket: io.socket(),
             id: self.exchanges,
-            ended: None,
+            token,
+            runtime,
+            running,
+            gone: false,
+            session: PhantomData,
         };
-        let series = Series::new(back).then(series, |ended, series| {
-            series.context.ended = Some(ended);
-            Ok(())
-        });
-        let handle = runtime.start(series);
-        self.running = Some((self.exchanges, handle.canceller()));
-        handle.detach();
+        match refused {
+            true => drop((back, series)),
+            // In its turn, not within this call: a panic of a callback is not the connection's.
+            false => start(series, Continuation::new(Box::new(back))),
+        }
     }
 
     /// The series of an exchange has ended; `None`: it was cut.
@@ -385,8 +392,8 @@ where
                 }
             }
             Why::Series => {
-                if let Some((_, canceller)) = self.running.take() {
-                    canceller.cancel();
+                if let Some((_, token)) = self.running.take() {
+                    token.cancel();
                     self.end_account(io, End::local(Reason::Timeout), "handler");
                     self.finish(io, End::local(Reason::Timeout));
                 }
@@ -418,8 +425,8 @@ where
 
     fn closed(mut self: Box<Self>, record: ConnectionRecord) {
         self.service.state.closed(record.conn_id);
-        if let Some((_, canceller)) = self.running.take() {
-            canceller.cancel();
+        if let Some((_, token)) = self.running.take() {
+            token.cancel();
         }
         for (place, account) in std::mem::take(&mut self.accounts).into_iter().enumerate() {
             let phase = if account.is_queued() { "reply" } else { "handler" };
@@ -444,11 +451,63 @@ where
     D: Default + Send + 'static,
     S: Default + Send + 'static,
 {
-    runtime: RuntimeHandle,
     poller: usize,
     socket: SocketHandle,
     id: u64,
-    ended: Option<Ended<Exchange<C, D, S>>>,
+    token: Arc<Token>,
+    runtime: RuntimeHandle,
+    running: Option<Running>,
+    gone: bool,
+    session: PhantomData<fn(C, D, S)>,
+}
+
+impl<C, D, S> Back<C, D, S>
+where
+    C: Codec,
+    D: Default + Send + 'static,
+    S: Default + Send + 'static,
+{
+    fn bring(&mut self, ended: Option<Ended<Exchange<C, D, S>>>) {
+        self.gone = true;
+        let (socket, id) = (self.socket.clone(), self.id);
+        let job = move |poller: &mut Poller| {
+            poller.call(&socket, |session, io| {
+                let session = (session as &mut dyn Any).downcast_mut::<ServerSession<C, D, S>>();
+                if let Some(session) = session {
+                    session.came_back(io, id, ended);
+                }
+            });
+        };
+        self.runtime.submit_to(self.poller, Box::new(job));
+        // After the job is on its way: a runtime that waits for the last series has it done before it stops its pollers.
+        self.running = None;
+    }
+}
+
+impl<C, D, S> Receiver<Ended<Exchange<C, D, S>>> for Back<C, D, S>
+where
+    C: Codec,
+    D: Default + Send + 'static,
+    S: Default + Send + 'static,
+{
+    fn runtime(&self) -> &RuntimeHandle {
+        &self.runtime
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        Some(&self.token)
+    }
+}
+
+impl<C, D, S> Receive<Ended<Exchange<C, D, S>>> for Back<C, D, S>
+where
+    C: Codec,
+    D: Default + Send + 'static,
+    S: Default + Send + 'static,
+{
+    fn receive(mut self: Box<Self>, ended: Ended<Exchange<C, D, S>>) {
+        self.bring(Some(ended));
+    }
 }
 
 impl<C, D, S> Drop for Back<C, D, S>
@@ -458,15 +517,8 @@ where
     S: Default + Send + 'static,
 {
     fn drop(&mut self) {
-        let (socket, id, ended) = (self.socket.clone(), self.id, self.ended.take());
-        let bring = move |poller: &mut Poller| {
-            poller.call(&socket, |session, io| {
-                let session = (session as &mut dyn Any).downcast_mut::<ServerSession<C, D, S>>();
-                if let Some(session) = session {
-                    session.came_back(io, id, ended);
-                }
-            });
-        };
-        self.runtime.submit_to(self.poller, Box::new(bring));
+        if !self.gone {
+            self.bring(None);
+        }
     }
 }
