@@ -68,8 +68,8 @@ pub mod transport;
 
 pub use budget::{Budget, BudgetBuilder, KeyedBudgets, Limit};
 pub use event::{
-    Config, Direction, Figures, Handle, Hook, Io, ListenerId, Listening, Poller, SocketHandle, SocketOptions,
-    SubmitError,
+    Config, Direction, Figures, Handle, Hook, Io, ListenerId, Listening, Poller, Ready, SocketHandle,
+    SocketOptions, SubmitError, WatchId,
 };
 pub use ledger::{Ledger, Sums};
 pub use moment::Moment;

@@ -1,7 +1,12 @@
-//! Listening, and what sockets spend through.
+//! Listening, what sockets spend through, datagrams, and protocols of one's own.
 
 mod listen;
 mod pacing;
+pub mod protocol;
+mod resolve;
+mod udp;
 
 pub use listen::{ListenError, Listeners};
 pub use pacing::{Pacing, PacingBuilder};
+pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use udp::{DATAGRAM_MAX, Datagram, Receive, SendTo, UdpSocket};

@@ -71,6 +71,9 @@ struct Core {
     extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
+/// Names a timer of a runtime, to cancel it by.
+pub(crate) type RuntimeTimer = (usize, TimerKey);
+
 /// Cuts what was started short.
 pub(crate) type Cut = Box<dyn Fn() + Send>;
 
@@ -279,6 +282,11 @@ impl RuntimeHandle {
         self.0.inboxes[poller].submit(job);
     }
 
+    /// How many pollers it has.
+    pub(crate) fn poller_count(&self) -> usize {
+        self.0.inboxes.len()
+    }
+
     /// Has `work` computed.
     pub(crate) fn compute(&self, job: Box<Work>) {
         self.0.compute.submit(job);
@@ -291,7 +299,7 @@ impl RuntimeHandle {
     }
 
     /// The same, with a key to [cancel](RuntimeHandle::cancel_timer) it by.
-    pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<Work>) -> (usize, TimerKey) {
+    pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<Work>) -> RuntimeTimer {
         let index = self.poller_here_or_next();
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
         self.0.inboxes[index].start_timer(at, Some(key), work);
@@ -299,7 +307,7 @@ impl RuntimeHandle {
     }
 
     /// Drops a timer's work, unless it got ready.
-    pub(crate) fn cancel_timer(&self, (index, key): (usize, TimerKey)) {
+    pub(crate) fn cancel_timer(&self, (index, key): RuntimeTimer) {
         self.0.inboxes[index].cancel_timer(key);
     }
 

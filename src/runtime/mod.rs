@@ -17,7 +17,7 @@ pub use handle::{OwnThread, Runtime, RuntimeFigures, RuntimeHandle};
 pub use pollers::{Handles, Setup};
 
 pub(crate) use compute::in_job;
-pub(crate) use handle::Running;
+pub(crate) use handle::{Running, RuntimeTimer};
 pub(crate) use local::TimerKey;
 
 /// Counts.

@@ -21,6 +21,15 @@ pub(crate) trait Receive<O>: Send {
 /// Something that goes on.
 pub(crate) type Work = dyn Receive<()>;
 
+/// A call to be made later.
+pub(crate) struct Later<F>(pub(crate) F);
+
+impl<F: FnOnce() + Send> Receive<()> for Later<F> {
+    fn receive(self: Box<Self>, (): ()) {
+        (self.0)();
+    }
+}
+
 thread_local! {
     static LINE: Line = const {
         Line {

@@ -8,7 +8,8 @@
 //!    wake-ups; a session's timer asked for with less than 4 ms to run gets a `timerfd`.
 //! 2. **Read the clock**. All below get this moment. If a limit or budget was changed from outside, whoever is
 //!    paused gets in line.
-//! 3. **Kernel events.** What the kernel told is remembered, and the socket put in line. Nothing else happens.
+//! 3. **Kernel events.** What the kernel told is remembered, and the socket put in line. Only who [watches](Poller::watch)
+//!    a descriptor of its own is told at once.
 //! 4. **Submitted work**, from other threads: one swap of the queue.
 //! 5. **Due timers.**
 //! 6. **Visits**, in line: listeners accept; a socket reads and its session is called, then its gate runs, all up
@@ -33,6 +34,7 @@ mod poller;
 mod socket;
 mod teardown;
 mod visit;
+mod watch;
 
 pub use config::{Config, SocketOptions};
 pub use figures::Figures;
@@ -41,3 +43,4 @@ pub use hook::Hook;
 pub use io::{Direction, Io};
 pub use listener::{ListenerId, Listening};
 pub use poller::Poller;
+pub use watch::{Ready, WatchId};

@@ -15,6 +15,7 @@ use super::figures::{add, average};
 use super::handle::{Handle, Shared, Work};
 use super::listener::Listener;
 use super::socket::{Life, Socket};
+use super::watch::{Ready, Watched};
 use super::{Config, Hook, Io, SocketHandle};
 use crate::budget::Signal;
 use crate::due::{Due, Key};
@@ -55,6 +56,8 @@ pub struct Poller {
     pub(super) sockets: Slab<Socket>,
     pub(super) listeners: Slab<Listener>,
     pub(super) reserve: sys::Reserve,
+    pub(super) watched: Slab<Watched>,
+    pub(super) watch_serial: u64,
 
     pub(super) wheel: Wheel<Due>,
     timer_fd: sys::TimerFd,
@@ -103,6 +106,8 @@ impl Poller {
             sockets: Slab::new(),
             listeners: Slab::new(),
             reserve: sys::Reserve::open()?,
+            watched: Slab::new(),
+            watch_serial: 0,
             wheel: Wheel::new(now),
             timer_fd,
             sharp: Vec::new(),
@@ -341,7 +346,10 @@ impl Poller {
                         let _ = self.timer_fd.clear();
                         self.sharp_armed = None;
                     }
-                    Token(listener) => self.schedule_listener((listener - FIRST_LISTENER) as u32),
+                    token => match Self::watched_place(token) {
+                        Some(index) => self.tell_watched(index, Ready::of(event)),
+                        None => self.schedule_listener((token.0 - FIRST_LISTENER) as u32),
+                    },
                 }
                 continue;
             }

@@ -1,0 +1,413 @@
+//! A client of a protocol: requests as tasks.
+//!
+//! A request is a [`Call`] until it has its reply: it has its addresses found, waits at an endpoint, and goes from
+//! connection to connection if it must. Whoever holds it when it is dropped ends the task.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tidegate_poller::record::{End, Pauses};
+use tidegate_poller::{Moment, Reason, sys};
+
+use super::account::{Account, On};
+use super::codec::Codec;
+use super::endpoint::Endpoint;
+use super::error::{RequestError, Waited};
+use super::spending::Spending;
+use crate::net::{Resolve, Resolving, SystemResolver};
+use crate::record::Sinks;
+use crate::runtime::{RuntimeHandle, RuntimeTimer};
+use crate::task::{Continuation, Task};
+
+/// How a client goes about its requests. Connections are counted for each address apart.
+#[derive(Clone)]
+pub struct ClientSettings {
+    /// Connections to one address, at most. Default: 16.
+    pub max_connections: usize,
+    /// Of those, how many are kept while they have nothing to do. Default: 16.
+    pub max_idle: usize,
+    /// How long they are kept. Default: 60 s.
+    pub idle_timeout: Duration,
+    /// Requests that wait for a connection to one address, at most; one more fails at once. Default: 1,024.
+    pub max_waiting: usize,
+    /// How long they wait. Default: 10 s.
+    pub wait_timeout: Duration,
+    /// How long a new connection may take; that of the poller's settings holds too. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// From the last byte of the request to the first of the reply. Default: 60 s.
+    pub first_byte_timeout: Duration,
+    /// Between bytes of the reply, and how long the peer may take no byte of the request. Default: 60 s. What a budget of
+    /// ours holds up does not count.
+    pub next_byte_timeout: Duration,
+    /// From the start of the task to its end. Default: none.
+    pub total_timeout: Option<Duration>,
+    /// The most bytes a reply may have. Default: 16 MiB.
+    pub max_reply: usize,
+    /// Whether a request is sent again, once and on another connection, when the one it went out on had been idle and the
+    /// peer closed it without a byte of a reply: mostly the peer had closed it before the request came. Default: yes.
+    pub retry_stale: bool,
+    /// What the connections spend through.
+    pub spending: Spending,
+    /// Where the records go.
+    pub sinks: Sinks,
+    /// What finds the addresses of names. Default: the C library.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for ClientSettings {
+    fn default() -> ClientSettings {
+        ClientSettings {
+            max_connections: 16,
+            max_idle: 16,
+            idle_timeout: Duration::from_secs(60),
+            max_waiting: 1_024,
+            wait_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(60),
+            next_byte_timeout: Duration::from_secs(60),
+            total_timeout: None,
+            max_reply: 16 * 1024 * 1024,
+            retry_stale: true,
+            spending: Spending::default(),
+            sinks: Sinks::default(),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("max_connections", &self.max_connections)
+            .field("max_idle", &self.max_idle)
+            .field("max_waiting", &self.max_waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host by its name, and a port.
+    Name(String, u16),
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Target {
+        Target::Address(address)
+    }
+}
+
+impl From<(&str, u16)> for Target {
+    fn from((host, port): (&str, u16)) -> Target {
+        Target::Name(host.to_owned(), port)
+    }
+}
+
+impl From<(String, u16)> for Target {
+    fn from((host, port): (String, u16)) -> Target {
+        Target::Name(host, port)
+    }
+}
+
+/// Makes requests, on connections that it keeps for the next ones; cheap to clone. When the last clone is dropped the idle
+/// connections are closed; requests under way go on.
+pub struct Client<C: Codec> {
+    shared: Arc<Shared<C>>,
+    open: Arc<Open<C>>,
+}
+
+impl<C: Codec> Client<C> {
+    /// A client whose connections live on this runtime's pollers.
+    pub fn new(runtime: &RuntimeHandle, codec: C, settings: ClientSettings) -> Client<C> {
+        let shared = Arc::new(Shared {
+            runtime: runtime.clone(),
+            codec,
+            settings,
+            endpoints: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+        });
+        Client { open: Arc::new(Open(shared.clone())), shared }
+    }
+
+    /// A request to `target`. What comes of the task is the reply, or why there is none. Cancelled, it closes the
+    /// connection it is on, for what would still come on that is of no use.
+    pub fn request(&self, target: impl Into<Target>, request: C::Request) -> Request<C> {
+        Request {
+            total_timeout: self.shared.settings.total_timeout,
+            shared: self.shared.clone(),
+            target: target.into(),
+            request,
+        }
+    }
+}
+
+impl<C: Codec> Clone for Client<C> {
+    fn clone(&self) -> Client<C> {
+        Client { shared: self.shared.clone(), open: self.open.clone() }
+    }
+}
+
+impl<C: Codec> fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", &self.shared.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// See [`Client::request`].
+#[must_use = "a task does nothing until it is started"]
+pub struct Request<C: Codec> {
+    shared: Arc<Shared<C>>,
+    target: Target,
+    request: C::Request,
+    total_timeout: Option<Duration>,
+}
+
+impl<C: Codec> Request<C> {
+    /// Gives it at most so long in all, whatever the client's settings say.
+    pub fn timeout(self, total: Duration) -> Request<C> {
+        Request { total_timeout: Some(total), ..self }
+    }
+}
+
+impl<C: Codec> fmt::Debug for Request<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl<C: Codec> Task for Request<C> {
+    type Output = Result<C::Reply, RequestError>;
+
+    fn dispatch(self, done: Continuation<Self::Output>) {
+        let Request { shared, target, request, total_timeout } = self;
+        let began = sys::now();
+        let call = Call {
+            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+            pledge: Pledge::new(done),
+            request,
+            others: Vec::new(),
+            deadline: total_timeout.map(|timeout| began + timeout),
+            began,
+            retried: false,
+            timer: None,
+        };
+        match target {
+            Target::Address(address) => shared.enter(address, call),
+            Target::Name(host, port) => shared.resolve(&host, port, call),
+        }
+    }
+}
+
+/// Closes what is idle when the last client is gone.
+struct Open<C: Codec>(Arc<Shared<C>>);
+
+impl<C: Codec> Drop for Open<C> {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        let endpoints: Vec<_> = self.0.lock().values().cloned().collect();
+        for endpoint in endpoints {
+            endpoint.close_idle();
+        }
+    }
+}
+
+/// What a client's endpoints share.
+pub(super) struct Shared<C: Codec> {
+    pub(super) runtime: RuntimeHandle,
+    pub(super) codec: C,
+    pub(super) settings: ClientSettings,
+    /// Those that have a connection, or requests.
+    endpoints: Mutex<HashMap<SocketAddr, Arc<Endpoint<C>>>>,
+    next_id: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl<C: Codec> Shared<C> {
+    /// Nobody will make further requests.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn resolve(self: Arc<Self>, host: &str, port: u16, mut call: Call<C>) {
+        let shared = self.clone();
+        if let Some(deadline) = call.deadline {
+            // A resolver has its own time; ours does not wait for it.
+            let late = call.pledge.clone();
+            let fire = crate::runtime::work::Later(move || {
+                late.complete(Err(RequestError::Timeout(Waited::Total)));
+            });
+            call.timer = Some(self.runtime.start_keyed_timer(deadline, Box::new(fire)));
+        }
+        let resolving = Resolving::new(self.runtime.clone(), move |found| shared.resolved(port, found, call));
+        self.settings.resolver.resolve(host, port, resolving);
+    }
+
+    fn resolved(self: Arc<Self>, port: u16, found: io::Result<Vec<SocketAddr>>, mut call: Call<C>) {
+        call.stop_timer(&self.runtime);
+        match found {
+            Ok(mut addresses) => {
+                addresses.reverse();
+                match addresses.pop() {
+                    Some(first) => {
+                        call.others = addresses;
+                        self.enter(first, call);
+                    }
+                    None => {
+                        self.fail(nowhere(port), call, RequestError::Resolve(io::ErrorKind::NotFound.into()))
+                    }
+                }
+            }
+            Err(error) => self.fail(nowhere(port), call, RequestError::Resolve(error)),
+        }
+    }
+
+    /// Has a call served at an address.
+    pub(super) fn enter(self: &Arc<Self>, address: SocketAddr, call: Call<C>) {
+        let visit = {
+            let mut endpoints = self.lock();
+            let endpoint = endpoints.entry(address).or_insert_with(|| Endpoint::new(self.clone(), address));
+            endpoint.visit()
+        };
+        call.pledge.cancel_at(visit.endpoint(), call.id);
+        visit.accept(call);
+    }
+
+    /// Forgets an endpoint that has nothing left.
+    pub(super) fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
+        let mut endpoints = self.lock();
+        if endpoints.get(&endpoint.address()).is_some_and(|kept| Arc::ptr_eq(kept, endpoint))
+            && endpoint.is_deserted()
+        {
+            let gone = endpoints.remove(&endpoint.address());
+            drop(endpoints);
+            drop(gone);
+        }
+    }
+
+    /// Ends a call that is on no connection. It leaves its record like any other.
+    pub(super) fn fail(&self, address: SocketAddr, mut call: Call<C>, error: RequestError) {
+        call.stop_timer(&self.runtime);
+        let (phase, reason) = match &error {
+            RequestError::Resolve(_) => ("resolve", Reason::ConnectFailed),
+            RequestError::Timeout(_) => ("wait", Reason::Timeout),
+            RequestError::Stopped => ("wait", Reason::Shutdown),
+            _ => ("wait", Reason::Denied),
+        };
+        self.record_unconnected(address, &call, reason, phase);
+        call.pledge.complete(Err(error));
+    }
+
+    /// The same for one that was cancelled.
+    pub(super) fn give_up(&self, address: SocketAddr, mut call: Call<C>) {
+        call.stop_timer(&self.runtime);
+        self.record_unconnected(address, &call, Reason::LocalClose, "wait");
+    }
+
+    fn record_unconnected(&self, address: SocketAddr, call: &Call<C>, reason: Reason, phase: &'static str) {
+        self.settings.sinks.exchange(|| {
+            let words = self.codec.words(&call.request);
+            let account = Account::new(0, words, call.began);
+            account.complete(On::none(address), sys::now(), &Pauses::default(), (End::local(reason), phase))
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Endpoint<C>>>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In the record of a request whose host has no address.
+fn nowhere(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+/// A request that has no reply yet.
+pub(super) struct Call<C: Codec> {
+    pub(super) id: u64,
+    pub(super) pledge: Pledge<C>,
+    pub(super) request: C::Request,
+    /// Addresses to try when this one lets us not in, the next one last.
+    pub(super) others: Vec<SocketAddr>,
+    /// Until when it must be done.
+    pub(super) deadline: Option<Moment>,
+    pub(super) began: Moment,
+    pub(super) retried: bool,
+    /// Runs while it is on no connection.
+    pub(super) timer: Option<RuntimeTimer>,
+}
+
+impl<C: Codec> Call<C> {
+    pub(super) fn stop_timer(&mut self, runtime: &RuntimeHandle) {
+        if let Some(timer) = self.timer.take() {
+            runtime.cancel_timer(timer);
+        }
+    }
+}
+
+type Output<C> = Result<<C as Codec>::Reply, RequestError>;
+
+/// What was promised to whoever started the task. It is completed once, or taken by a cancel.
+pub(super) struct Pledge<C: Codec>(Arc<Promise<C>>);
+
+struct Promise<C: Codec> {
+    done: Mutex<Option<Continuation<Output<C>>>>,
+    /// Where a cancel finds the call.
+    at: Mutex<Option<(Weak<Endpoint<C>>, u64)>>,
+}
+
+impl<C: Codec> Pledge<C> {
+    fn new(mut done: Continuation<Output<C>>) -> Pledge<C> {
+        let cancellation = done.cancellation();
+        let promise = Arc::new(Promise { done: Mutex::new(Some(done)), at: Mutex::default() });
+        if cancellation.is_possible() {
+            // Not a strong one: the cancellation is kept by what is in the promise.
+            let reached = Arc::downgrade(&promise);
+            cancellation.on_cancel(move || {
+                let Some(promise) = reached.upgrade() else { return };
+                let done = lock(&promise.done).take();
+                let at = lock(&promise.at).take();
+                if let Some((endpoint, id)) = at
+                    && let Some(endpoint) = endpoint.upgrade()
+                {
+                    endpoint.cancel(id);
+                }
+                drop(done);
+            });
+        }
+        Pledge(promise)
+    }
+
+    fn cancel_at(&self, endpoint: &Arc<Endpoint<C>>, id: u64) {
+        *lock(&self.0.at) = Some((Arc::downgrade(endpoint), id));
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        lock(&self.0.done).is_some()
+    }
+
+    pub(super) fn complete(&self, output: Output<C>) {
+        let done = lock(&self.0.done).take();
+        if let Some(done) = done {
+            done.complete(output);
+        }
+    }
+}
+
+impl<C: Codec> Clone for Pledge<C> {
+    fn clone(&self) -> Pledge<C> {
+        Pledge(self.0.clone())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,90 @@
+//! Why a request has no reply.
+
+use std::fmt;
+use std::io;
+
+use tidegate_poller::Reason;
+
+use super::codec::Malformed;
+
+/// Why a request has no reply. A request that is cancelled has no error: nothing comes of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The host's name could not be resolved.
+    Resolve(io::Error),
+    /// No connection: none of the addresses let us in. The reason is that of the last one's record.
+    Connect(Reason),
+    /// Too late, and for what.
+    Timeout(Waited),
+    /// Too many requests wait for a connection to this endpoint already.
+    QueueFull,
+    /// The connection ended before the reply was whole. The reason is that of its record.
+    Closed(Reason),
+    /// What came is not the protocol.
+    Malformed(Malformed),
+    /// The reply is longer than it may be.
+    TooLong,
+    /// The codec cannot express the request.
+    Encode(Malformed),
+    /// The runtime is stopping.
+    Stopped,
+}
+
+/// What was waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Waited {
+    /// A connection that is free.
+    Connection,
+    /// A new connection.
+    Connect,
+    /// The kernel to take the request: the peer does not read.
+    Send,
+    /// The first byte of the reply.
+    FirstByte,
+    /// A further byte of it.
+    NextByte,
+    /// All of it.
+    Total,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Resolve(error) => write!(f, "the name could not be resolved: {error}"),
+            RequestError::Connect(reason) => write!(f, "cannot connect: {}", reason.as_str()),
+            RequestError::Timeout(waited) => write!(f, "timed out waiting for {waited}"),
+            RequestError::QueueFull => f.write_str("too many requests wait for a connection"),
+            RequestError::Closed(reason) => {
+                write!(f, "the connection ended before the reply was whole: {}", reason.as_str())
+            }
+            RequestError::Malformed(error) => write!(f, "the reply is malformed: {error}"),
+            RequestError::TooLong => f.write_str("the reply is too long"),
+            RequestError::Encode(error) => write!(f, "the request cannot be sent: {error}"),
+            RequestError::Stopped => f.write_str("the runtime is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RequestError::Resolve(error) => Some(error),
+            RequestError::Malformed(error) | RequestError::Encode(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Waited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Waited::Connection => "a free connection",
+            Waited::Connect => "a connection to be made",
+            Waited::Send => "the peer to take the request",
+            Waited::FirstByte => "the first byte of the reply",
+            Waited::NextByte => "the next byte of the reply",
+            Waited::Total => "the whole reply",
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! A server of a protocol: each exchange is a series.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidegate_poller::record::{ConnectionRecord, End, Peer, Refusal};
+use tidegate_poller::{Acceptor, Admission, Io, ListenerId, Poller, Reason, SocketHandle, sys};
+
+use super::codec::Codec;
+use super::server_session::ServerSession;
+use super::spending::Spending;
+use crate::net::Listeners;
+use crate::record::Sinks;
+use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Later;
+use crate::task::{Continuation, Error, Parked, Series, Task};
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Connections at once; more are closed as they come, and recorded. Default: 100,000.
+    pub max_connections: usize,
+    /// The most bytes a request may have. Default: 16 MiB.
+    pub max_request: usize,
+    /// From the first byte of a request to its last. Default: 30 s.
+    pub request_timeout: Duration,
+    /// Between a reply and the next request, and before the first. Default: 75 s.
+    pub idle_timeout: Duration,
+    /// How long the series of an exchange may take; then it is cancelled and the connection closed. Default: none.
+    pub series_timeout: Option<Duration>,
+    /// How long a peer may take nothing of what could go. Pauses by a budget do not count. Default: 60 s.
+    pub send_timeout: Duration,
+    /// Whether a peer that has closed its direction still wants its replies. By default it does not: the series is
+    /// cancelled and the connection closed.
+    pub half_close: bool,
+    /// What the connections spend through.
+    pub spending: Spending,
+    /// Where the records go.
+    pub sinks: Sinks,
+}
+
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        ServerSettings {
+            max_connections: 100_000,
+            max_request: 16 * 1024 * 1024,
+            request_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            series_timeout: None,
+            send_timeout: Duration::from_secs(60),
+            half_close: false,
+            spending: Spending::default(),
+            sinks: Sinks::default(),
+        }
+    }
+}
+
+/// The context of an exchange's series. `D` is the connection's data, `S` the exchange's own.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Exchange<C: Codec, D = (), S = ()> {
+    /// What was asked.
+    pub request: C::Request,
+    /// What will be answered when the series has ended. Left empty, nothing is.
+    pub reply: Option<C::Reply>,
+    /// The data of the connection: made when it was accepted, handed from exchange to exchange, dropped with it.
+    pub connection: D,
+    /// Data of this exchange.
+    pub session: S,
+    /// Who asks.
+    pub peer: Peer,
+    /// The connection's number, unique in this process; its records have it.
+    pub conn_id: u64,
+    /// The number of the exchange on its connection, from 1.
+    pub exchange_id: u64,
+    /// Whether the connection is to be closed after this.
+    pub last: bool,
+}
+
+/// Serves a protocol at `listeners`, each on one of the runtime's pollers.
+///
+/// `handler` is called with the series of each exchange, whose context holds the [request](Exchange); it runs on the
+/// poller's thread and must not block, but may push tasks. When the series has ended the reply goes out: that in
+/// [`Exchange::reply`], none if there is none. Where the series failed, the codec may have a reply
+/// ([`Codec::failed`]); if not the connection is closed. Requests of one connection are served one after another, in order.
+/// A connection that ends cancels the series that runs.
+///
+/// ```
+/// use tidegate::net::Listeners;
+/// use tidegate::net::protocol::{Client, ClientSettings, Exchange, ServerSettings, serve};
+/// # use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{Series, go};
+/// # #[derive(Clone)]
+/// # struct Byte;
+/// # impl Codec for Byte {
+/// #     type Request = u8;
+/// #     type Reply = u8;
+/// #     fn encode_request(&mut self, n: &u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[*n]); Ok(()) }
+/// #     fn decode_request(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
+/// #     fn encode_reply(&mut self, n: u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[n]); Ok(()) }
+/// #     fn decode_reply(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
+/// # }
+///
+/// let runtime = Runtime::new()?;
+/// let listeners = Listeners::bind("127.0.0.1:0".parse()?, 1)?;
+/// // `Byte` is a codec whose messages are single bytes.
+/// let server = serve(&runtime.handle(), listeners, Byte, ServerSettings::default(), |series: &mut Series<Exchange<Byte>>| {
+///     let n = series.context.request;
+///     series.push(go(move || n * 2), |double, series| {
+///         series.context.reply = Some(double);
+///         Ok(())
+///     });
+///     Ok(())
+/// });
+/// let client = Client::new(&runtime.handle(), Byte, ClientSettings::default());
+/// assert_eq!(runtime.run(client.request(server.address(), 21))??, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn serve<C, D, S>(
+    runtime: &RuntimeHandle,
+    listeners: Listeners,
+    codec: C,
+    settings: ServerSettings,
+    handler: impl Fn(&mut Series<Exchange<C, D, S>>) -> Result<(), Error> + Send + Sync + 'static,
+) -> Server
+where
+    C: Codec,
+    D: Default + Send + 'static,
+    S: Default + Send + 'static,
+{
+    let address = listeners.address();
+    let state = Arc::new(State {
+        runtime: runtime.clone(),
+        max: settings.max_connections,
+        open: AtomicUsize::new(0),
+        stopping: AtomicBool::new(false),
+        doors: Mutex::default(),
+    });
+    let service = Arc::new(Service { codec, settings, handler: Box::new(handler), state: state.clone() });
+    for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
+        let poller_index = index % runtime.poller_count();
+        let door = Door { service: service.clone(), poller: poller_index };
+        let state = state.clone();
+        let listen = move |poller: &mut Poller| match poller.listen(socket, Box::new(door)) {
+            Ok(listener) => state.lock().listeners.push((poller_index, listener)),
+            Err(error) => log::error!("cannot listen on {address}: {error}"),
+        };
+        runtime.submit_to(poller_index, Box::new(listen));
+    }
+    Server { address, state }
+}
+
+/// A server that runs, until it is [stopped](Server::stop) or its runtime is; dropping this changes nothing.
+pub struct Server {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.state.open.load(Ordering::Relaxed)
+    }
+
+    /// A task that stops the server: no more callers, no more requests; exchanges under way have until `grace` is over,
+    /// and are cut then. Done when the last connection is gone and recorded.
+    pub fn stop(&self, grace: Duration) -> Stop {
+        Stop { state: self.state.clone(), grace }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`Server::stop`].
+#[must_use = "a task does nothing until it is started"]
+pub struct Stop {
+    state: Arc<State>,
+    grace: Duration,
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stop").field("grace", &self.grace).finish_non_exhaustive()
+    }
+}
+
+impl Task for Stop {
+    type Output = ();
+
+    /// Cancelled, it stops the server all the same.
+    fn dispatch(self, done: Continuation<()>) {
+        let Stop { state, grace } = self;
+        state.stopping.store(true, Ordering::SeqCst);
+        state.lock().stopped.push(done.park());
+        for poller in 0..state.runtime.poller_count() {
+            // Counted, so that nobody takes the server for stopped before its doors are shut.
+            let seat = Seat::take_anyway(&state);
+            let shut = move |poller_here: &mut Poller| {
+                let (listeners, sockets) = seat.0.leave(poller);
+                for listener in listeners {
+                    poller_here.close_listener(listener);
+                }
+                for socket in sockets {
+                    poller_here.call(&socket, |session, io| session.shutdown(io));
+                }
+            };
+            state.runtime.submit_to(poller, Box::new(shut));
+        }
+        let cut = state.clone();
+        let fire = Later(move || {
+            for poller in 0..cut.runtime.poller_count() {
+                let (_, sockets) = cut.leave(poller);
+                let cut_all = move |poller_here: &mut Poller| {
+                    for socket in sockets {
+                        poller_here.call(&socket, |_, io| io.abort(End::local(Reason::Shutdown)));
+                    }
+                };
+                cut.runtime.submit_to(poller, Box::new(cut_all));
+            }
+        });
+        state.runtime.start_timer(sys::now() + grace, Box::new(fire));
+    }
+}
+
+pub(super) type Handler<C, D, S> =
+    Box<dyn Fn(&mut Series<Exchange<C, D, S>>) -> Result<(), Error> + Send + Sync>;
+
+/// What all connections of a server share.
+pub(super) struct Service<C: Codec, D, S> {
+    pub(super) codec: C,
+    pub(super) settings: ServerSettings,
+    pub(super) handler: Handler<C, D, S>,
+    pub(super) state: Arc<State>,
+}
+
+/// The part of it that does not depend on the protocol.
+pub(super) struct State {
+    pub(super) runtime: RuntimeHandle,
+    max: usize,
+    open: AtomicUsize,
+    stopping: AtomicBool,
+    doors: Mutex<Doors>,
+}
+
+#[derive(Default)]
+struct Doors {
+    listeners: Vec<(usize, ListenerId)>,
+    sockets: HashMap<u64, (usize, SocketHandle)>,
+    stopped: Vec<Parked<()>>,
+}
+
+impl State {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn opened(&self, io: &Io<'_>, poller: usize) {
+        self.lock().sockets.insert(io.conn_id(), (poller, io.socket()));
+    }
+
+    pub(super) fn closed(&self, conn_id: u64) {
+        self.lock().sockets.remove(&conn_id);
+    }
+
+    /// The listeners of a poller, which are forgotten, and its sockets.
+    fn leave(&self, poller: usize) -> (Vec<ListenerId>, Vec<SocketHandle>) {
+        let mut doors = self.lock();
+        let (ours, others) =
+            std::mem::take(&mut doors.listeners).into_iter().partition(|(at, _)| *at == poller);
+        doors.listeners = others;
+        let ours: Vec<(usize, ListenerId)> = ours;
+        let sockets = doors.sockets.values().filter(|(at, _)| *at == poller);
+        (ours.into_iter().map(|(_, id)| id).collect(), sockets.map(|(_, socket)| socket.clone()).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the connections, given back when it is dropped.
+pub(super) struct Seat(Arc<State>);
+
+impl Seat {
+    fn take(state: &Arc<State>) -> Option<Seat> {
+        state
+            .open
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < state.max).then_some(n + 1))
+            .is_ok()
+            .then(|| Seat(state.clone()))
+    }
+
+    fn take_anyway(state: &Arc<State>) -> Seat {
+        state.open.fetch_add(1, Ordering::SeqCst);
+        Seat(state.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_stopping() {
+            let stopped = std::mem::take(&mut self.0.lock().stopped);
+            for waiting in stopped {
+                // Unless it was cancelled.
+                let _ = waiting.complete(());
+            }
+        }
+    }
+}
+
+/// Lets callers in while there is room.
+struct Door<C: Codec, D, S> {
+    service: Arc<Service<C, D, S>>,
+    poller: usize,
+}
+
+impl<C, D, S> Acceptor for Door<C, D, S>
+where
+    C: Codec,
+    D: Default + Send + 'static,
+    S: Default + Send + 'static,
+{
+    fn accept(&mut self, _: &Peer) -> Admission {
+        let state = &self.service.state;
+        if state.is_stopping() {
+            return Admission::Refuse(Refusal(Reason::Shutdown));
+        }
+        match Seat::take(state) {
+            Some(seat) => {
+                Admission::Admit(Box::new(ServerSession::new(self.service.clone(), seat, self.poller)))
+            }
+            None => Admission::Refuse(Refusal(Reason::Denied)),
+        }
+    }
+
+    fn refused(&mut self, record: ConnectionRecord) {
+        self.service.settings.sinks.connection(record, 0);
+    }
+}
