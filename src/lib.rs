@@ -14,6 +14,7 @@
 pub mod net;
 pub mod record;
 pub mod runtime;
+mod sync;
 pub mod task;
 
 #[cfg(feature = "http")]

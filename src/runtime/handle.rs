@@ -104,20 +104,8 @@ impl Runtime {
         }
         let inboxes: Box<[_]> = setups.iter().map(|_| Inbox::new()).collect();
         let compute = Compute::start(&builder.name, builder.compute_threads, builder.compute_queue, enter)?;
-        let core = RuntimeHandle(Arc::new(Core {
-            id,
-            inboxes,
-            started: std::sync::OnceLock::new(),
-            next_poller: AtomicUsize::new(0),
-            next_key: AtomicU64::new(1),
-            compute,
-            offload: Offload::new(),
-            pace_interval: builder.config.pace_interval,
-            stopping: AtomicBool::new(false),
-            running: Mutex::default(),
-            none_running: Condvar::new(),
-            extensions: Mutex::default(),
-        }));
+        let core = Core::new(id, inboxes, compute, builder.config.pace_interval);
+        let core = RuntimeHandle(Arc::new(core));
         let mut runtime = Runtime { core: core.clone(), pollers: None };
         let setups = setups.into_iter().enumerate().map(|(index, setup)| {
             let (core, inbox) = (core.clone(), core.0.inboxes[index].clone());
@@ -133,6 +121,14 @@ impl Runtime {
         let _ = core.0.started.set(pollers.handles());
         runtime.pollers = Some(pollers);
         Ok(runtime)
+    }
+
+    /// For models of threads: without pollers, whose threads would be real ones.
+    #[cfg(all(test, tidegate_shuttle))]
+    pub(crate) fn without_pollers() -> io::Result<Runtime> {
+        let compute = Compute::start("model", 1, 1, || ())?;
+        let core = Core::new(u64::MAX, Box::default(), compute, None);
+        Ok(Runtime { core: RuntimeHandle(Arc::new(core)), pollers: None })
     }
 
     /// Reaches its pollers.
@@ -271,13 +267,7 @@ impl RuntimeHandle {
         WeakRuntime(Arc::downgrade(&self.0))
     }
 
-    /// Runs `job` on a poller's thread: the calling one where that is a poller, else one after the other.
-    pub(crate) fn submit_to_poller(&self, job: Job) {
-        let index = self.poller_here_or_next();
-        self.0.inboxes[index].submit(job);
-    }
-
-    /// The same, on this poller's thread. Jobs from one thread are run in their order.
+    /// Runs `job` on a poller's thread. Jobs from one thread are run in their order.
     pub(crate) fn submit_to(&self, poller: usize, job: Job) {
         self.0.inboxes[poller].submit(job);
     }
@@ -356,6 +346,23 @@ impl fmt::Debug for RuntimeHandle {
 }
 
 impl Core {
+    fn new(id: u64, inboxes: Box<[Arc<Inbox>]>, compute: Compute, pace_interval: Option<Duration>) -> Core {
+        Core {
+            id,
+            inboxes,
+            started: std::sync::OnceLock::new(),
+            next_poller: AtomicUsize::new(0),
+            next_key: AtomicU64::new(1),
+            compute,
+            offload: Offload::new(),
+            pace_interval,
+            stopping: AtomicBool::new(false),
+            running: Mutex::default(),
+            none_running: Condvar::new(),
+            extensions: Mutex::default(),
+        }
+    }
+
     fn lock_running(&self) -> MutexGuard<'_, Slab<Option<Cut>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

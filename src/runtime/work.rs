@@ -12,6 +12,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::sync::thread_local;
+
 /// Something that goes on with a result.
 pub(crate) trait Receive<O>: Send {
     /// Goes on. May make other work ready, and must not block. A panic is logged, and ends no thread.
@@ -31,6 +33,7 @@ impl<F: FnOnce() + Send> Receive<()> for Later<F> {
 }
 
 thread_local! {
+    static NESTED: Cell<u32> = const { Cell::new(0) };
     static LINE: Line = const {
         Line {
             running: Cell::new(false),
@@ -128,6 +131,30 @@ pub(crate) fn run_in_line(max: usize) -> bool {
 /// Whether nothing waits on this thread: what the work that runs leaves for its thread is done right after it.
 pub(crate) fn is_line_empty() -> bool {
     LINE.try_with(|line| line.len.get() == 0).unwrap_or(true)
+}
+
+/// How deep what starts may nest, a task within a task within a task. Each level takes about half a kilobyte of stack, or
+/// two where nothing is optimized.
+const NESTED_MAX: u32 = 16;
+
+/// A level of what starts within what starts.
+pub(crate) struct Nested(());
+
+impl Nested {
+    /// One level down, until it is dropped. `None`: that is too deep; what starts is to get [`ready`] instead.
+    pub(crate) fn enter() -> Option<Nested> {
+        let enter = |nested: &Cell<u32>| {
+            let entered = nested.get() < NESTED_MAX;
+            entered.then(|| nested.set(nested.get() + 1))
+        };
+        NESTED.try_with(enter).ok().flatten().map(|()| Nested(()))
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        let _ = NESTED.try_with(|nested| nested.set(nested.get() - 1));
+    }
 }
 
 impl Line {

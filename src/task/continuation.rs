@@ -3,19 +3,20 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::token::{Cancellation, Token};
+use super::token::{Cancellation, Generation, Token};
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{self, Receive};
+use crate::sync::Mutex;
 
 /// Goes on with the result of a task. Whoever holds it holds what comes after the task, the rest of a series and its
 /// context included: dropping it ends that, `finally` included.
 #[must_use = "dropping it ends the series"]
 pub struct Continuation<O> {
+    /// Where the task may have said how to cancel it. Dropped first: what comes next may have a task of its own.
+    generation: Option<Generation>,
     receiver: Box<dyn Receiver<O>>,
-    /// The task may have said how to cancel it.
-    cancellable: bool,
 }
 
 /// What receives the result of a task. When it is dropped instead, none comes.
@@ -26,13 +27,13 @@ pub(crate) trait Receiver<O>: Receive<O> {
 
 impl<O: Send + 'static> Continuation<O> {
     pub(crate) fn new(receiver: Box<dyn Receiver<O>>) -> Continuation<O> {
-        Continuation { receiver, cancellable: false }
+        Continuation { generation: None, receiver }
     }
 
     /// The task is done. What comes next goes on on the calling thread: before this returns, or, where it is itself
     /// called by something of the runtime's, soon after.
     pub fn complete(self, output: O) {
-        self.end_generation();
+        drop(self.generation);
         work::give(self.receiver as Box<dyn Receive<O>>, output);
     }
 
@@ -60,8 +61,11 @@ impl<O: Send + 'static> Continuation<O> {
     /// Where the task can say how to cancel it. In this order: ask for it, put the continuation where it waits, then
     /// [`Cancellation::on_cancel`] with what takes it from there and drops it.
     pub fn cancellation(&mut self) -> Cancellation {
-        self.cancellable = true;
-        Cancellation::new(self.receiver.token())
+        let token = self.receiver.token();
+        if self.generation.is_none() {
+            self.generation = token.cloned().map(Generation);
+        }
+        Cancellation::new(token)
     }
 
     /// Puts the continuation where several can reach it; the first one completes it. Cancelling drops it.
@@ -81,20 +85,12 @@ impl<O: Send + 'static> Continuation<O> {
 
     /// What receives the result. Only for what has not said how to cancel it.
     pub(crate) fn into_receiver(self) -> Box<dyn Receive<O>> {
-        debug_assert!(!self.cancellable, "nobody would end the generation");
+        debug_assert!(self.generation.is_none(), "nobody would end the generation");
         self.receiver
     }
 
     pub(super) fn token(&self) -> Option<&Arc<Token>> {
         self.receiver.token()
-    }
-
-    fn end_generation(&self) {
-        if self.cancellable
-            && let Some(token) = self.receiver.token()
-        {
-            token.next_generation();
-        }
     }
 }
 

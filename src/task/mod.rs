@@ -30,23 +30,32 @@
 
 mod back;
 mod blocking;
+mod boxed;
+mod child;
 mod continuation;
 mod file;
 mod future;
 mod go;
+mod graph;
 mod lent;
+#[cfg(all(test, tidegate_shuttle))]
+mod models;
 mod outcome;
 mod pace;
 mod parallel;
+mod repeat;
 mod run;
+mod select;
 mod series;
 mod step;
 mod sync;
+mod timeout;
 mod timer;
 mod token;
 
 pub use back::BackOnPoller;
 pub use blocking::{Blocking, blocking};
+pub use boxed::BoxTask;
 pub use continuation::{Continuation, Parked};
 pub use file::{
     FileError, FileTask, Place, read, read_at, read_up_to, read_vectored_at, sync, sync_data, write,
@@ -54,23 +63,29 @@ pub use file::{
 };
 pub use future::{FutureTask, future};
 pub use go::{Go, go};
+pub use graph::{Cycle, Graph, GraphError, GraphTask, NodeId};
 pub use lent::Lent;
 pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
 pub use pace::{Acquire, BudgetExt, NextChunk, NextItem, NextTick, Paced, PacedReader, Spender, Tick, Ticks};
 pub use parallel::{Fallible, Parallel};
+pub use repeat::{Repeat, repeat};
 pub use run::{Canceller, SeriesHandle, TaskHandle, WaitError};
+pub use select::{AllFailed, Select};
 pub use series::Series;
 pub use sync::{
     Closed, Condition, Counter, Elapsed, Get, GetWithin, GoQueue, GoWithin, Guarded, Lock, Mailbox, Message,
     MessageQueue, NamedCounter, NamedSleep, Pool, Pooled, Put, PutError, QueueFull, QueuedGo, Receive,
     Signal, Take, TimerCancelled, WaitSignal, WhenFull, go_within,
 };
+pub use timeout::Timeout;
 pub use timer::{Sleep, sleep, sleep_until};
 pub use token::Cancellation;
 
 pub(crate) use continuation::Receiver;
 pub(crate) use run::start;
 pub(crate) use token::Token;
+
+use std::time::Duration;
 
 /// A unit of work.
 ///
@@ -115,6 +130,42 @@ pub trait TaskExt: Task + Sized {
     /// Has the series go on on a poller's thread: the one it came from, or any.
     fn back_on_poller(self) -> BackOnPoller<Self> {
         BackOnPoller::new(self)
+    }
+
+    /// Gives it only so long. When the time is up it is cancelled, and not waited for: [`Elapsed`] comes of it. A task
+    /// that is dropped before it is done is not waited for either: nothing comes of it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Elapsed, TaskExt, go, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let long = sleep(Duration::from_secs(3600)).timeout(Duration::from_millis(1));
+    /// assert_eq!(runtime.run(long)?, Err(Elapsed));
+    /// let short = go(|| 6 * 7).timeout(Duration::from_secs(3600));
+    /// assert_eq!(runtime.run(short)?, Ok(42));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn timeout(self, time: Duration) -> Timeout<Self> {
+        Timeout::new(self, time)
+    }
+
+    /// Forgets which task it is, so that different ones with the same output fit into one
+    /// [`Parallel`], [`Select`] or [`repeat`](repeat()).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Parallel, TaskExt, go, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let both: Parallel<_> = [go(|| ()).boxed(), sleep(Duration::from_millis(1)).boxed()].into_iter().collect();
+    /// assert_eq!(runtime.run(both)?, [Ok(()), Ok(())]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn boxed(self) -> BoxTask<Self::Output> {
+        BoxTask::new(self)
     }
 }
 

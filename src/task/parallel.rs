@@ -1,16 +1,16 @@
 //! Tasks side by side.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Task;
-use super::continuation::{Continuation, Receiver};
+use super::child::{Child, Parent, start_child};
+use super::continuation::Continuation;
 use super::outcome::{Dropped, Ended};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{Receive, panic_message};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Tasks that run side by side. What comes of it is what came of each, in their order.
 ///
@@ -31,6 +31,7 @@ pub struct Parallel<T: Task> {
     stop_at: Option<StopAt<T::Output>>,
 }
 
+type Results<O> = Vec<Result<O, Dropped>>;
 type StopAt<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
 
 /// What may have failed; see [`Parallel::stop_on_error`].
@@ -112,7 +113,7 @@ impl<C> Fallible for Ended<C> {
 }
 
 impl<T: Task> Task for Parallel<T> {
-    type Output = Vec<Result<T::Output, Dropped>>;
+    type Output = Results<T::Output>;
 
     fn dispatch(self, mut done: Continuation<Self::Output>) {
         let count = self.tasks.len();
@@ -139,19 +140,11 @@ impl<T: Task> Task for Parallel<T> {
             });
         }
         for (index, task) in self.tasks.into_iter().enumerate() {
-            let child = Child { index: index as u32, delivered: false, group: group.clone() };
-            if child.token().is_some_and(|token| token.is_cancelled()) {
-                continue;
+            let child = Child::continuation(&group, index);
+            if !child.is_cancelled() {
+                start_child(task, child);
             }
-            start_child(task, Continuation::new(Box::new(child)));
         }
-    }
-}
-
-/// Starts one of several: a panic of it is not one of the others'.
-pub(super) fn start_child<T: Task>(task: T, done: Continuation<T::Output>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task.dispatch(done))) {
-        log::error!("a task panicked: {}", panic_message(&*payload));
     }
 }
 
@@ -161,13 +154,13 @@ struct Group<O> {
     results: Box<[Mutex<Option<O>>]>,
     left: AtomicUsize,
     runtime: RuntimeHandle,
-    done: Mutex<Option<Continuation<Vec<Result<O, Dropped>>>>>,
+    done: Mutex<Option<Continuation<Results<O>>>>,
     /// One each, if any can be cancelled.
     tokens: Box<[Arc<Token>]>,
     stop_at: Option<StopAt<O>>,
 }
 
-impl<O: Send + 'static> Group<O> {
+impl<O: Send + 'static> Parent<O> for Group<O> {
     fn deliver(&self, index: usize, output: Option<O>) {
         let stop = match (&output, &self.stop_at) {
             (Some(output), Some(stop_at)) => stop_at(output),
@@ -184,6 +177,16 @@ impl<O: Send + 'static> Group<O> {
         }
     }
 
+    fn runtime(&self) -> &RuntimeHandle {
+        &self.runtime
+    }
+
+    fn token(&self, index: usize) -> Option<&Arc<Token>> {
+        self.tokens.get(index)
+    }
+}
+
+impl<O: Send + 'static> Group<O> {
     fn complete(&self) {
         let done = lock(&self.done).take();
         if let Some(done) = done {
@@ -194,38 +197,6 @@ impl<O: Send + 'static> Group<O> {
     fn cancel(&self) {
         for token in &self.tokens {
             token.cancel();
-        }
-    }
-}
-
-/// What one of the tasks continues with.
-struct Child<O: Send + 'static> {
-    index: u32,
-    delivered: bool,
-    group: Arc<Group<O>>,
-}
-
-impl<O: Send + 'static> Receiver<O> for Child<O> {
-    fn runtime(&self) -> &RuntimeHandle {
-        &self.group.runtime
-    }
-
-    fn token(&self) -> Option<&Arc<Token>> {
-        self.group.tokens.get(self.index as usize)
-    }
-}
-
-impl<O: Send + 'static> Receive<O> for Child<O> {
-    fn receive(mut self: Box<Self>, output: O) {
-        self.delivered = true;
-        self.group.deliver(self.index as usize, Some(output));
-    }
-}
-
-impl<O: Send + 'static> Drop for Child<O> {
-    fn drop(&mut self) {
-        if !self.delivered {
-            self.group.deliver(self.index as usize, None);
         }
     }
 }

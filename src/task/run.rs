@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::series::Series;
 use super::token::Token;
 use crate::runtime::work::{self, Receive};
 use crate::runtime::{OwnThread, Running, Runtime, RuntimeHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 impl Runtime {
     /// Starts a series. See [`RuntimeHandle::start`].

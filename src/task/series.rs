@@ -11,7 +11,7 @@ use super::continuation::Continuation;
 use super::outcome::{Ended, Error, Outcome, SeriesError};
 use super::step::{Dynamic, Steps};
 use super::token::Token;
-use crate::runtime::work::{self, Receive};
+use crate::runtime::work::{self, Nested, Receive};
 
 /// Tasks that run one after another, and the data they share.
 ///
@@ -56,6 +56,38 @@ impl<C: Send + 'static> Series<C> {
     ) -> Series<C> {
         self.steps.push_step(Box::new(Dynamic::new(make, callback)));
         self
+    }
+
+    /// Adds a task that may fail. What goes wrong ends the series with that error; else `callback` is given the value.
+    ///
+    /// ```
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Series, go};
+    ///
+    /// let read = |text: &'static str| go(move || text.parse::<u32>());
+    /// let sum = |n, series: &mut Series<u32>| {
+    ///     series.context += n;
+    ///     Ok(())
+    /// };
+    /// let runtime = Runtime::new()?;
+    /// let series = Series::new(0).and_then(read("40"), sum).and_then(read("2"), sum);
+    /// assert_eq!(runtime.run(series)?.into_result()?, 42);
+    ///
+    /// let series = Series::new(0).and_then(read("forty"), sum).and_then(read("2"), sum);
+    /// assert!(runtime.run(series)?.into_result().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn and_then<T, V, E>(
+        self,
+        task: T,
+        callback: impl FnOnce(V, &mut Series<C>) -> Result<(), Error> + Send + 'static,
+    ) -> Series<C>
+    where
+        T: Task<Output = Result<V, E>>,
+        E: Into<Error>,
+    {
+        self.then(task, |output, series| callback(output.map_err(Into::into)?, series))
     }
 
     /// Has `finally` called when the series has ended, in whatever way: exactly once if the series was started, and not at
@@ -134,7 +166,11 @@ impl<C: Send + 'static> Task for Series<C> {
 
     fn dispatch(self, done: Continuation<Ended<C>>) {
         let token = done.token().cloned();
-        Box::new(Live(Some(Parts { series: self, done, token }))).advance();
+        let live = Box::new(Live(Some(Parts { series: self, done, token })));
+        match Nested::enter() {
+            Some(_nested) => live.advance(),
+            None => work::ready(live),
+        }
     }
 }
 
@@ -181,7 +217,7 @@ impl<C: Send + 'static> Live<C> {
         }
     }
 
-    pub(super) fn finish(mut self: Box<Self>, outcome: Outcome) {
+    pub(super) fn finish(mut self, outcome: Outcome) {
         if let Some(parts) = self.0.take() {
             parts.finish(outcome);
         }

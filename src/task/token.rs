@@ -1,13 +1,15 @@
 //! Cancelling what runs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Whether something was cancelled, and how to cancel the task that it runs.
 ///
 /// A series has one task at a time, so there is one way at a time. It belongs to a generation, which ends when the task
-/// is done: a task that is done already cannot put its own way in the place of the next one's.
+/// is over: a task that is over already cannot put its own way in the place of the next one's.
 #[derive(Default)]
 pub(crate) struct Token {
     /// As in `state`, to be read without the lock.
@@ -46,8 +48,8 @@ impl Token {
         self.lock().generation
     }
 
-    /// The task of now is done: what it said of how to cancel it is void.
-    pub(super) fn next_generation(&self) {
+    /// The task of now is over: what it said of how to cancel it is void.
+    fn next_generation(&self) {
         let void = {
             let mut state = self.lock();
             state.generation += 1;
@@ -58,17 +60,17 @@ impl Token {
 
     /// Says how to cancel the task of a generation. Void if that is over; done at once if the token was cancelled.
     fn on_cancel(&self, generation: u64, cancel: Cancel) {
-        let now = {
+        let (now, void) = {
             let mut state = self.lock();
             if state.generation != generation {
-                None
+                (None, Some(cancel))
             } else if state.cancelled {
-                Some(cancel)
+                (Some(cancel), None)
             } else {
-                state.cancel = Some(cancel);
-                return;
+                (None, state.cancel.replace(cancel))
             }
         };
+        drop(void);
         if let Some(cancel) = now {
             cancel();
         }
@@ -77,6 +79,15 @@ impl Token {
     /// Nothing is called or dropped under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The generation of a task that may have said how to cancel it. Dropped when the task is over, it ends.
+pub(super) struct Generation(pub(super) Arc<Token>);
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.0.next_generation();
     }
 }
 
