@@ -371,7 +371,9 @@ fn a_runtime_that_is_stopped_lets_exchanges_end() {
     let settings = ServerSettings { sinks, ..ServerSettings::default() };
     let server =
         serve(&runtime.handle(), listeners(1), Frames::default(), settings, move |series: &mut Turn| {
-            tell.send(()).unwrap();
+            // Said by a task: it has begun. A series that has not when the runtime is stopped is not started.
+            let tell = tell.clone();
+            series.push(go(move || tell.send(()).unwrap()), |(), _| Ok(()));
             series.push(sleep(4 * SOON), |(), _| Ok(()));
             series.push(go(|| b"done".to_vec()), |done, series| {
                 series.context.reply = Some(done);
