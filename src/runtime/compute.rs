@@ -46,7 +46,7 @@ struct State {
 
 thread_local! {
     static WORKER: Worker =
-        const { Worker { pool: Cell::new(0), in_job: Cell::new(false), next: RefCell::new(None) } };
+        const { Worker { pool: Cell::new(0), in_job: Cell::new(false), next: RefCell::new(None), outgoing: RefCell::new(Outgoing { pool: None, jobs: Vec::new() }) } };
 }
 
 /// What a thread of a pool knows of itself.
@@ -57,6 +57,14 @@ struct Worker {
     in_job: Cell<bool>,
     /// A job left by the series that the thread has just helped on; it comes next.
     next: RefCell<Option<Box<Work>>>,
+    /// Jobs for a pool, given when what runs on this thread has run: a crowd that is started together takes the lock, and
+    /// wakes threads, once for many.
+    outgoing: RefCell<Outgoing>,
+}
+
+struct Outgoing {
+    pool: Option<Arc<Shared>>,
+    jobs: Vec<Box<Work>>,
 }
 
 impl Compute {
@@ -99,7 +107,7 @@ impl Compute {
     /// Has a thread run `job`. One that finds the queue full, or the pool closed, is dropped and counted.
     pub(crate) fn submit(&self, job: Box<Work>) {
         if let Some(job) = self.shared.keep(job) {
-            self.shared.push(job);
+            Shared::collect(&self.shared, job);
         }
     }
 
@@ -141,6 +149,24 @@ impl Compute {
     }
 }
 
+/// Gives this thread's outgoing jobs to their pool.
+fn flush() {
+    let taken = WORKER.try_with(|worker| {
+        let mut outgoing = worker.outgoing.borrow_mut();
+        (outgoing.pool.take(), std::mem::take(&mut outgoing.jobs))
+    });
+    let Ok((Some(pool), mut jobs)) = taken else { return };
+    // With nothing borrowed: jobs that find no room are dropped.
+    pool.push_all(&mut jobs);
+    // The room is kept for the next ones.
+    let _ = WORKER.try_with(|worker| {
+        let mut outgoing = worker.outgoing.borrow_mut();
+        if outgoing.jobs.capacity() == 0 {
+            outgoing.jobs = jobs;
+        }
+    });
+}
+
 /// Runs user code that may take long: what it makes ready meanwhile does not wait for it.
 pub(crate) fn in_job<R>(call: impl FnOnce() -> R) -> R {
     struct Reset(bool);
@@ -163,6 +189,43 @@ impl Shared {
             return Some(job);
         }
         WORKER.with(|worker| worker.next.replace(Some(job)))
+    }
+
+    /// Gives a job to the pool soon, with others.
+    fn collect(pool: &Arc<Shared>, job: Box<Work>) {
+        let flush_now = WORKER.with(|worker| {
+            let mut outgoing = worker.outgoing.borrow_mut();
+            let another = outgoing.pool.as_ref().is_some_and(|other| !Arc::ptr_eq(other, pool));
+            if another {
+                drop(outgoing);
+                flush();
+                outgoing = worker.outgoing.borrow_mut();
+            }
+            if outgoing.pool.is_none() {
+                outgoing.pool = Some(pool.clone());
+            }
+            outgoing.jobs.push(job);
+            outgoing.jobs.len() >= BATCH_MAX
+        });
+        if flush_now || !work::when_done(flush) {
+            flush();
+        }
+    }
+
+    fn push_all(&self, jobs: &mut Vec<Box<Work>>) {
+        let mut state = self.lock();
+        let room = if self.is_closed() { 0 } else { self.queue_max.saturating_sub(state.queue.len()) };
+        let refused = jobs.split_off(room.min(jobs.len()));
+        let wake = state.asleep.min(jobs.len());
+        state.asleep -= wake;
+        state.queue.extend(jobs.drain(..));
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
+        drop(state);
+        for _ in 0..wake {
+            self.wake.notify_one();
+        }
+        self.refused.add(refused.len() as u64);
+        drop(refused);
     }
 
     fn push(&self, job: Box<Work>) {

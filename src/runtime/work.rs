@@ -41,6 +41,8 @@ thread_local! {
             front: Cell::new(None),
             waiting: RefCell::new(VecDeque::new()),
             len: Cell::new(0),
+            at_work: Cell::new(false),
+            when_done: Cell::new(None),
         }
     };
 }
@@ -56,6 +58,10 @@ struct Line {
     waiting: RefCell<VecDeque<Box<Work>>>,
     /// How many are in line, the one in front included.
     len: Cell<usize>,
+    /// A piece of work runs, called by the loop.
+    at_work: Cell<bool>,
+    /// To be called when the piece of work that runs has run.
+    when_done: Cell<Option<fn()>>,
 }
 
 /// Has `work` go on on this thread: at once where nothing goes on yet, else in its turn.
@@ -86,8 +92,11 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
         } else {
             line.running.set(true);
             let _reset = Reset(line);
+            line.at_work.set(true);
             run(|| receiver.receive(output));
+            line.done();
             line.run_all();
+            line.at_work.set(false);
         }
     });
     if let (Err(_), Some((receiver, output))) = (taken, given) {
@@ -114,6 +123,12 @@ fn address_of<R: ?Sized>(receiver: &R) -> usize {
 /// Has this thread's work wait for [`run_in_line`] from now on, or no longer.
 pub(crate) fn defer(deferred: bool) {
     LINE.with(|line| line.running.set(deferred));
+}
+
+/// Has `call` called when the piece of work that runs has run. `false`: none runs on this thread.
+pub(crate) fn when_done(call: fn()) -> bool {
+    let set = |line: &Line| line.at_work.get().then(|| line.when_done.set(Some(call)));
+    LINE.try_with(set).ok().flatten().is_some()
 }
 
 /// Runs what is in line, at most `max` pieces. Says whether some is left.
@@ -178,7 +193,9 @@ impl Line {
     fn run(&self) {
         if !self.running.replace(true) {
             let _reset = Reset(self);
+            self.at_work.set(true);
             self.run_all();
+            self.at_work.set(false);
         }
     }
 
@@ -188,18 +205,29 @@ impl Line {
             run(|| {
                 while let Some(work) = self.pop() {
                     work.receive(());
+                    self.done();
                 }
             });
             self.direct.set(NOBODY);
+            self.done();
+        }
+    }
+
+    fn done(&self) {
+        if let Some(call) = self.when_done.take() {
+            call();
         }
     }
 
     fn run_next(&self) -> bool {
         match self.pop() {
             Some(work) => {
+                self.at_work.set(true);
                 run(|| work.receive(()));
+                self.at_work.set(false);
                 // Left over where a task panicked.
                 self.direct.set(NOBODY);
+                self.done();
                 true
             }
             None => false,
