@@ -593,3 +593,25 @@ fn a_way_to_cancel_that_is_replaced_may_have_the_series_go_on() {
     receive(&waits).complete(()).unwrap();
     wait(handle).unwrap().into_result().unwrap();
 }
+
+#[test]
+fn what_the_steps_hold_is_gone_when_a_series_that_was_cancelled_is_over() {
+    let runtime = runtime();
+    let census = Census::default();
+    let (tell, waits) = mpsc::channel();
+    let (seen, left) = (census.clone(), mpsc::channel());
+    let mut series = Series::new(()).finally(move |_, ()| left.0.send(seen.alive()).unwrap());
+    // The steps of a loop are of one kind.
+    for _ in 0..3 {
+        let life = census.life();
+        series.push(Waits::<()>(tell.clone()), move |(), _| {
+            drop(life);
+            Ok(())
+        });
+    }
+    let handle = runtime.start(series);
+    let _place = receive(&waits);
+    handle.cancel();
+    assert_eq!(receive(&left.1), 0);
+    assert!(matches!(wait(handle).unwrap().outcome, Err(SeriesError::Cancelled)));
+}

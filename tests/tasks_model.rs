@@ -18,7 +18,7 @@ use tasks::*;
 use tidegate::runtime::Runtime;
 use tidegate::task::{
     BoxTask, Continuation, Ended, Error, Graph, Parallel, Select, Series, SeriesError, Task, TaskExt,
-    WaitError, go, repeat, sleep,
+    TaskHandle, WaitError, go, repeat, sleep,
 };
 
 // The model
@@ -507,7 +507,7 @@ fn what_comes_of_a_plan_is_what_the_model_says() {
 }
 
 /// Several plans at once, and something that ends them at some moment.
-fn cut(count: u64, mut cut: impl FnMut(&mut Rng, Runtime, &[tidegate::task::TaskHandle<Got>])) {
+fn cut(count: u64, mut cut: impl FnMut(&mut Rng, Runtime, &[TaskHandle<Got>])) {
     with_seeds(count, |mut draw| {
         let world = World::default();
         let runtime = runtime(&mut draw.rng);
@@ -539,7 +539,7 @@ fn cut(count: u64, mut cut: impl FnMut(&mut Rng, Runtime, &[tidegate::task::Task
 #[test]
 fn nothing_is_lost_when_plans_are_cancelled_at_any_moment() {
     cut(150, |rng, runtime, handles| {
-        for handle in handles {
+        let cancel = |handle: &TaskHandle<Got>| {
             if rng.bool() {
                 handle.cancel();
             }
@@ -547,9 +547,12 @@ fn nothing_is_lost_when_plans_are_cancelled_at_any_moment() {
             std::thread::spawn(move || {
                 (0..spins).for_each(|_| std::hint::spin_loop());
                 canceller.cancel();
-            });
-        }
+            })
+        };
+        let cancellers: Vec<_> = handles.iter().map(cancel).collect();
         runtime.stop(PATIENCE).unwrap();
+        // Who cancels drops what it cancels.
+        cancellers.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

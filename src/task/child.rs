@@ -66,7 +66,7 @@ impl<O: Send + 'static, P: Parent<O>> Drop for Child<O, P> {
     }
 }
 
-/// Starts one of several: a panic of it is not one of the others', and what comes of it waits until all have started.
+/// Starts one of several: a panic of it is not one of the others'.
 pub(super) fn start_child<T: Task>(task: T, done: Continuation<T::Output>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| start_within(task, done))) {
         log::error!("a task panicked: {}", panic_message(&*payload));

@@ -160,7 +160,7 @@ pub fn sync_data(place: impl Into<Place>) -> FileTask<(), ()> {
     task((), move |()| place.open(OpenOptions::new().read(true))?.sync_data(), |(), ()| ())
 }
 
-/// Something with a file; see [`read`], [`write`], [`read_at`], [`write_at`], [`sync`].
+/// Something with a file; see [`read`], [`write()`], [`read_at`], [`write_at`], [`sync`].
 ///
 /// Cancelled while it waits for a thread, nothing is done. Cancelled while it runs, the series ends at once, what comes
 /// of it is dropped with the buffer, and what it does to the file it does.

@@ -295,7 +295,7 @@ impl Task for GraphTask {
             let reached = Arc::downgrade(&live);
             cancellation.on_cancel(move || {
                 if let Some(live) = reached.upgrade() {
-                    live.stop();
+                    live.cancel();
                 }
             });
         }
@@ -387,6 +387,17 @@ impl Live {
         }
         state.running += next.len();
         next
+    }
+
+    /// Stops it from outside. It is over only when what has not started is dropped.
+    fn cancel(&self) {
+        let mut state = self.lock();
+        if state.running > 0 {
+            state.running += 1;
+            drop(state);
+            self.stop();
+            self.leave();
+        }
     }
 
     /// Drops what has not started, and cancels what runs.

@@ -81,11 +81,13 @@ pub(super) trait Step<C: Send + 'static>: Any + Send {
 }
 
 /// A task and its callback.
+///
+/// Its fields are dropped in this order: what the callbacks hold is gone before the series ends.
 struct TaskStep<C: Send + 'static, T, F> {
-    state: State<C, T>,
     callback: F,
     /// Steps of the same kind that come after it.
     following: Option<Box<VecDeque<(T, F)>>>,
+    state: State<C, T>,
 }
 
 enum State<C: Send + 'static, T> {
