@@ -590,7 +590,7 @@ mod tests {
         assert!((3_000..4_096).contains(&held) && bytes <= 64 * 1024 * 1024, "{held} records, {bytes} bytes");
         assert_eq!(held + lost, 6_000);
         disk.set(|state| state.held = false);
-        let closed = log.close(Duration::from_secs(10)).unwrap();
+        let closed = log.close(Duration::from_secs(60)).unwrap();
         assert!(closed.lost >= lost);
     }
 
