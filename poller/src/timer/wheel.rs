@@ -412,6 +412,20 @@ mod tests {
     }
 
     #[test]
+    fn what_has_fired_does_not_come_back_when_a_slot_is_tidied() {
+        let mut wheel = Wheel::new(at(1));
+        let ids: Vec<TimerId> = (0..200).map(|n| wheel.insert(at(100 + n), n)).collect();
+        assert_eq!(drain(&mut wheel, 149).len(), 50);
+        for (n, id) in ids.into_iter().enumerate().rev().take(140) {
+            assert_eq!(wheel.cancel(id), Some(n as u64));
+        }
+        wheel.check();
+        let left: Vec<_> = (50..60).map(|n| (100 + n, n)).collect();
+        assert_eq!(drain(&mut wheel, 1_000), left);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
     fn the_end_of_time_has_a_place() {
         let mut wheel = Wheel::new(at(1));
         wheel.insert(at(u64::MAX), 1);
