@@ -151,6 +151,11 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// What the timers were for, when none is to fire any more; in no order.
+    pub fn into_items(self) -> impl Iterator<Item = T> {
+        self.nodes.into_iter().filter_map(|node| node.item)
+    }
+
     /// How many timers run.
     pub fn len(&self) -> usize {
         self.len
