@@ -132,7 +132,9 @@ impl Compute {
         for taken in &self.shared.taken {
             dropped.append(&mut lock(taken));
         }
-        drop(dropped);
+        for job in dropped {
+            work::contain(|| drop(job));
+        }
     }
 
     /// Waits for the threads to end. Not to be called on one of them.
@@ -182,10 +184,10 @@ pub(crate) fn in_job<R>(call: impl FnOnce() -> R) -> R {
 impl Shared {
     /// Keeps a job for the calling thread, if that is one of the pool's and about to look for one; else gives it back.
     fn keep(&self, job: Box<Work>) -> Option<Box<Work>> {
-        let here = WORKER.with(|worker| {
+        let here = WORKER.try_with(|worker| {
             worker.pool.get() == self.id() && !worker.in_job.get() && worker.next.borrow().is_none()
         });
-        if !here || !work::is_line_empty() {
+        if here != Ok(true) || !work::is_line_empty() {
             return Some(job);
         }
         WORKER.with(|worker| worker.next.replace(Some(job)))
@@ -253,10 +255,12 @@ impl Shared {
         while let Some(job) = self.take(index) {
             run(job);
             // A series that computes on and on takes turns with what waits.
-            for turn in 0.. {
+            for turn in 1_usize.. {
                 let Some(next) = WORKER.with(|worker| worker.next.take()) else { break };
-                if self.is_closed() || turn >= BATCH_MAX && self.queued.load(Ordering::Relaxed) > 0 {
-                    self.push(next);
+                let others = turn > BATCH_MAX && self.queued.load(Ordering::Relaxed) > 0
+                    || turn % BATCH_MAX == 0 && !lock(&self.taken[index]).is_empty();
+                if others || self.is_closed() {
+                    work::contain(|| self.push(next));
                     break;
                 }
                 run(next);
@@ -271,13 +275,8 @@ impl Shared {
             return own;
         }
         let mut state = self.lock();
-        if state.queue.is_empty() && !self.is_closed() {
-            drop(state);
-            if let Some(job) = self.steal(index) {
-                return Some(job);
-            }
-            state = self.lock();
-        }
+        // Whether it has looked for what it can steal.
+        let mut looked = false;
         loop {
             if let Some(job) = state.queue.pop_front() {
                 // Never empties the queue: who finds that empty has nothing to miss but what it can steal.
@@ -289,10 +288,20 @@ impl Shared {
             if self.is_closed() {
                 return None;
             }
+            if !looked {
+                drop(state);
+                if let Some(job) = self.steal(index) {
+                    return Some(job);
+                }
+                looked = true;
+                state = self.lock();
+                continue;
+            }
             // Whoever wakes a thread takes it off the sleepers. One that woke by itself counts twice: then a later
             // notice may reach nobody, while no thread sleeps.
             state.asleep += 1;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            looked = false;
         }
     }
 
@@ -305,11 +314,25 @@ impl Shared {
             let mut stolen = theirs.split_off(keep);
             drop(theirs);
             if let Some(job) = stolen.pop_front() {
-                lock(&self.taken[index]).append(&mut stolen);
+                if !stolen.is_empty() {
+                    lock(&self.taken[index]).append(&mut stolen);
+                    self.wake_one();
+                }
                 return Some(job);
             }
         }
         None
+    }
+
+    /// Has a thread that sleeps look for what it can steal: who looked while jobs were on their way from one thread to
+    /// another found none.
+    fn wake_one(&self) {
+        let mut state = self.lock();
+        if state.asleep > 0 {
+            state.asleep -= 1;
+            drop(state);
+            self.wake.notify_one();
+        }
     }
 
     fn is_closed(&self) -> bool {

@@ -17,7 +17,7 @@ use super::builder::Builder;
 use super::compute::Compute;
 use super::local::{self, Inbox, Job, TimerKey};
 use super::pollers::{Handles, Pollers, Setup};
-use super::work::Work;
+use super::work::{self, Work};
 
 /// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
 /// time.
@@ -34,7 +34,8 @@ pub struct RuntimeHandle(Arc<Core>);
 #[derive(Clone)]
 pub(crate) struct WeakRuntime(Weak<Core>);
 
-/// What was asked for would have the calling thread, one of the runtime's own, wait for itself.
+/// What was asked for would have the calling thread, one of the runtime's own or one that goes on with a series, wait for
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnThread;
 
@@ -144,7 +145,7 @@ impl Runtime {
     /// Stops: nothing more is started, what runs has until `grace` is over to end, and is cut then, its `finally`
     /// included. Returns when all threads have ended.
     pub fn stop(mut self, grace: Duration) -> Result<(), OwnThread> {
-        self.core.check_thread()?;
+        self.core.check_wait()?;
         self.end(grace);
         Ok(())
     }
@@ -158,28 +159,31 @@ impl Runtime {
 
     fn end(&mut self, grace: Duration) {
         let core = &self.core.0;
-        let deadline = Instant::now() + grace;
+        // One that is too far away never comes.
+        let deadline = Instant::now().checked_add(grace);
+        let left = || match deadline {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        };
         core.stopping.store(true, Ordering::SeqCst);
         let mut running = core.lock_running();
         while !running.is_empty() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-            else {
+            let left = left();
+            if left.is_zero() {
                 break;
-            };
+            }
             running = core.none_running.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let cuts: Vec<Cut> = running.iter_mut().filter_map(|(_, cut)| cut.take()).collect();
         drop(running);
-        for cut in cuts {
-            cut();
-        }
-        core.compute.close();
+        core.cut();
+        // Sockets have what is left of the time, and may need computations until then.
         if let Some(pollers) = self.pollers.take() {
-            pollers.handles().shutdown(deadline.saturating_duration_since(Instant::now()));
+            pollers.handles().shutdown(left());
             if let Err(error) = pollers.join() {
                 log::error!("a poller ended with an error: {error}");
             }
         }
+        core.compute.close();
         core.compute.join();
     }
 }
@@ -193,6 +197,7 @@ impl Drop for Runtime {
                     "a runtime was dropped on one of its own threads, which cannot wait for itself: its threads are told to end, and left alone"
                 );
                 self.core.0.stopping.store(true, Ordering::SeqCst);
+                self.core.0.cut();
                 self.core.0.compute.close();
                 if let Some(pollers) = &self.pollers {
                     pollers.handles().shutdown(Duration::ZERO);
@@ -243,12 +248,25 @@ impl RuntimeHandle {
         }
     }
 
+    /// Whether the calling thread may wait for a task: it is none of this runtime's, and goes on with nothing that might
+    /// have to go on first. The callbacks of a series run on whatever thread completed its task.
+    pub(crate) fn check_wait(&self) -> Result<(), OwnThread> {
+        match work::is_running() {
+            true => Err(OwnThread),
+            false => self.check_thread(),
+        }
+    }
+
     /// What this runtime keeps of a type, made when first asked for. For what would otherwise be global: named
     /// counters, pools of connections.
     pub fn extension<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let mut extensions = self.0.extensions.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = extensions.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())).clone();
-        drop(extensions);
+        let lock = || self.0.extensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock().get(&TypeId::of::<T>()).cloned();
+        let found = found.unwrap_or_else(|| {
+            // Made outside the lock: it may ask for another. If somebody else was quicker, theirs counts.
+            let made: Arc<dyn Any + Send + Sync> = Arc::new(T::default());
+            lock().entry(TypeId::of::<T>()).or_insert(made).clone()
+        });
         // Under its own type's key there is nothing else.
         found.downcast().unwrap_or_default()
     }
@@ -363,6 +381,14 @@ impl Core {
         }
     }
 
+    /// Ends what runs.
+    fn cut(&self) {
+        let cuts: Vec<Cut> = self.lock_running().iter_mut().filter_map(|(_, cut)| cut.take()).collect();
+        for cut in cuts {
+            cut();
+        }
+    }
+
     fn lock_running(&self) -> MutexGuard<'_, Slab<Option<Cut>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -390,7 +416,9 @@ impl Drop for Running {
 
 impl fmt::Display for OwnThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this is one of the runtime's own threads: it would wait for itself")
+        f.write_str(
+            "one of the runtime's own threads, or one that goes on with a series, would wait for itself",
+        )
     }
 }
 

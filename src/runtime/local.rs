@@ -22,6 +22,9 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Poller) + Send>;
 
 /// Pieces of work that go on in one turn; then sockets and timers have theirs.
 const TURN_MAX: usize = 4_096;
+/// So long may they take, looked at after so many of them.
+const TURN_TIME_MAX: Duration = Duration::from_millis(4);
+const TURN_PIECES: usize = 16;
 /// A timer with less than this to run is worth the timer descriptor: without it the loop is up to 1 ms late.
 const SHARP: Duration = Duration::from_millis(4);
 /// How many of a turn's timers may ask for it; the others are due about then, or are late.
@@ -92,8 +95,11 @@ impl Inbox {
     pub(crate) fn cancel_timer(self: &Arc<Inbox>, key: TimerKey) {
         match self.with_local(|local| local.cancel(key)) {
             // Dropped here, with nothing borrowed.
-            Some(cancelled) => drop(cancelled),
-            None => self.push(Command::Cancel(key)),
+            Some(Some(cancelled)) => drop(cancelled),
+            // It has fired.
+            Some(None) if !self.filled.load(Ordering::Acquire) => {}
+            // It may still be on its way here from another thread: then this comes after it.
+            Some(None) | None => self.push(Command::Cancel(key)),
         }
     }
 
@@ -190,9 +196,12 @@ pub(super) fn runtime() -> Option<RuntimeHandle> {
 
 /// The poller has ended. What waits is dropped, and what that makes ready goes on.
 pub(super) fn leave() {
-    if let Some(local) = LOCAL.take() {
-        drop(local.inbox.close());
-        drop(local);
+    if let Some(Local { inbox, timers, keyed, jobs, .. }) = LOCAL.take() {
+        // One by one: a panic of one is not the others'.
+        inbox.close().into_iter().for_each(|command| work::contain(|| drop(command)));
+        timers.into_items().for_each(|work| work::contain(|| drop(work)));
+        keyed.into_items().for_each(|work| work::contain(|| drop(work)));
+        jobs.into_iter().for_each(|job| work::contain(|| drop(job)));
     }
     while work::run_in_line(TURN_MAX) {}
     work::defer(false);
@@ -208,20 +217,25 @@ struct Turn {
 impl Hook for Turn {
     fn turn(&mut self, poller: &mut Poller) {
         let now = poller.now();
+        let mut cancelled = Vec::new();
         for command in self.inbox.take() {
             match command {
                 Command::Start(at, key, work) => with(|local| local.start(at, key, work)),
-                Command::Cancel(key) => drop(with(|local| local.cancel(key))),
+                Command::Cancel(key) => cancelled.extend(with(|local| local.cancel(key))),
                 Command::Ready(work) => work::ready(work),
                 Command::Job(job) => with(|local| local.jobs.push(job)),
             }
         }
+        // Once all that came is in its place: what is dropped may panic, or cancel what came with it.
+        for work in cancelled {
+            work::contain(|| drop(work));
+        }
         while let Some(work) = with(|local| local.pop_due(now)) {
             work::ready(work);
         }
-        self.more = work::run_in_line(TURN_MAX);
+        self.more = go_on();
         for job in with(|local| std::mem::take(&mut local.jobs)) {
-            job(poller);
+            work::contain(|| job(poller));
         }
         for at in with(|local| std::mem::take(&mut local.sharp)) {
             poller.remember_sharp(at);
@@ -255,6 +269,23 @@ impl Turn {
     }
 }
 
+/// Has what is in line go on, for a while. Says whether some is left.
+fn go_on() -> bool {
+    if !work::run_in_line(TURN_PIECES) {
+        return false;
+    }
+    let began = sys::now();
+    for _ in 1..TURN_MAX / TURN_PIECES {
+        if !work::run_in_line(TURN_PIECES) {
+            return false;
+        }
+        if sys::now() - began > TURN_TIME_MAX {
+            break;
+        }
+    }
+    true
+}
+
 /// On a poller's thread, between [`enter`] and [`leave`].
 fn with<R>(call: impl FnOnce(&mut Local) -> R) -> R {
     LOCAL.with_borrow_mut(|local| call(local.as_mut().expect("the hook runs between enter and leave")))
@@ -286,5 +317,27 @@ impl Local {
         let (_, (key, work)) = self.keyed.pop_due(now)?;
         self.keys.remove(&key);
         Some(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use crate::runtime::Runtime;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_takes_none_of_the_others_with_it() {
+        let runtime = Runtime::builder().pollers(1).build().unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let core = runtime.handle();
+        core.submit_to(0, Box::new(move |_| held.recv().unwrap_or_default()));
+        core.submit_to(0, Box::new(|_| panic!("as planned")));
+        core.submit_to(0, Box::new(move |_| tell.send(()).unwrap()));
+        drop(release);
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 }

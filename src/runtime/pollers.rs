@@ -51,7 +51,9 @@ impl Pollers {
         let (tell, told) = mpsc::channel();
         let (name, end) = (config.name.clone(), self.end.clone());
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let made = Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller));
+            let made = || Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller));
+            let made = catch_unwind(AssertUnwindSafe(made))
+                .unwrap_or_else(|_| Err(io::Error::other("its set-up panicked")));
             let mut poller = match made {
                 Ok(poller) => poller,
                 // Said to whoever starts it; the thread itself has nothing to add.
@@ -69,7 +71,7 @@ impl Pollers {
             let _ = end.send(ran.unwrap_or_else(|_| Err(io::Error::other("a poller panicked"))));
         })?;
         self.threads.push(thread);
-        // Nothing comes when the set-up panicked.
+        // Nothing comes when the thread did not get that far.
         let handle =
             told.recv().unwrap_or_else(|_| Err(io::Error::other(format!("poller {name} did not start"))))?;
         self.handles.0.push(handle);

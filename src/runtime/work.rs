@@ -257,6 +257,21 @@ impl<O: Send> Receive<()> for Given<O> {
     }
 }
 
+/// Whether something goes on on this thread, or waits to: who waits here for what is in line waits for itself.
+pub(crate) fn is_running() -> bool {
+    LINE.try_with(|line| line.running.get()).unwrap_or(false)
+}
+
+/// Several are about to be given something, each of which may panic: none of them directly.
+pub(crate) fn give_none_directly() {
+    let _ = LINE.try_with(|line| line.direct.set(NOBODY));
+}
+
+/// Calls what may panic, on behalf of somebody who must go on. What is dropped may, too.
+pub(crate) fn contain(call: impl FnOnce()) {
+    run(call);
+}
+
 fn run(work: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
         log::error!("a task or a callback panicked: {}", panic_message(&*payload));

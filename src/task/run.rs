@@ -27,10 +27,11 @@ impl Runtime {
         self.handle().spawn(task)
     }
 
-    /// Runs a task and waits for it on the calling thread, which is none of the runtime's.
+    /// Runs a task and waits for it on the calling thread, which is none of the runtime's. Within a callback of a series,
+    /// whichever thread that runs on, this is an error.
     pub fn run<T: Task>(&self, task: T) -> Result<T::Output, WaitError> {
         let core = self.handle();
-        core.check_thread()?;
+        core.check_wait()?;
         let shared = Arc::new(Shared::new());
         let root = Root { shared: Some(shared.clone()), runtime: core, token: None, running: None };
         start(task, Continuation::new(Box::new(root)));
@@ -84,23 +85,23 @@ pub type SeriesHandle<C> = TaskHandle<Ended<C>>;
 /// Why there is nothing to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitError {
-    /// The calling thread is one of the runtime's own: it would wait for itself.
+    /// The calling thread is one of the runtime's own, or within a callback of a series: it would wait for itself.
     OwnThread,
     /// The task was cancelled, or dropped before it was done.
     Dropped,
 }
 
 impl<O: Send + 'static> TaskHandle<O> {
-    /// Waits for what comes of the task. On one of the runtime's own threads this is an error; there, put what is to
-    /// follow into the series.
+    /// Waits for what comes of the task. On one of the runtime's own threads, and within a callback of a series, this is an
+    /// error; there, put what is to follow into the series.
     pub fn wait(self) -> Result<O, WaitError> {
-        self.runtime.check_thread()?;
+        self.runtime.check_wait()?;
         self.shared.wait(None).unwrap_or(Err(Dropped)).map_err(WaitError::from)
     }
 
     /// Waits for at most so long; then gives itself back.
     pub fn wait_for(self, time: Duration) -> Result<Result<O, WaitError>, TaskHandle<O>> {
-        if self.runtime.check_thread().is_err() {
+        if self.runtime.check_wait().is_err() {
             return Ok(Err(WaitError::OwnThread));
         }
         let deadline = Instant::now().checked_add(time);

@@ -144,7 +144,7 @@ impl<C: Send + 'static> Series<C> {
 
     fn end(self, outcome: Outcome) -> Ended<C> {
         let Series { mut context, steps, finally, .. } = self;
-        drop(steps);
+        steps.discard();
         if let Some(finally) = finally {
             finally(&outcome, &mut context);
         }

@@ -42,7 +42,7 @@ impl<C: Send + 'static> Steps<C> {
         self.left += 1;
         let last = self.queue.back_mut().map(|step| &mut **step as &mut dyn Any);
         match last.and_then(|step| step.downcast_mut::<TaskStep<C, T, F>>()) {
-            Some(step) => step.following.get_or_insert_default().push_back((task, callback)),
+            Some(step) => step.following.get_or_insert_with(Following::new).0.push_back((task, callback)),
             None => self.queue.push_back(Box::new(TaskStep::new(task, callback))),
         }
     }
@@ -68,6 +68,13 @@ impl<C: Send + 'static> Steps<C> {
         Some(step)
     }
 
+    /// Drops what is left, one by one: a panic of it is no reason for `finally` not to run.
+    pub(super) fn discard(self) {
+        for step in self.queue {
+            work::contain(|| drop(step));
+        }
+    }
+
     /// What follows a step in its box comes next.
     fn put_back(&mut self, step: Box<dyn Step<C>>) {
         self.queue.push_front(step);
@@ -86,8 +93,25 @@ pub(super) trait Step<C: Send + 'static>: Any + Send {
 struct TaskStep<C: Send + 'static, T, F> {
     callback: F,
     /// Steps of the same kind that come after it.
-    following: Option<Box<VecDeque<(T, F)>>>,
+    following: Option<Box<Following<T, F>>>,
     state: State<C, T>,
+}
+
+/// Dropped one by one: any of them may panic, and the first may already do.
+struct Following<T, F>(VecDeque<(T, F)>);
+
+impl<T, F> Following<T, F> {
+    fn new() -> Box<Following<T, F>> {
+        Box::new(Following(VecDeque::new()))
+    }
+}
+
+impl<T, F> Drop for Following<T, F> {
+    fn drop(&mut self) {
+        for step in self.0.drain(..) {
+            work::contain(|| drop(step));
+        }
+    }
 }
 
 enum State<C: Send + 'static, T> {
@@ -103,8 +127,8 @@ impl<C: Send + 'static, T, F> TaskStep<C, T, F> {
     /// Takes the step that has received its result, and leaves the one that follows it in its box.
     fn next(&mut self) -> Option<TaskStep<C, T, F>> {
         let mut following = self.following.take()?;
-        let (task, callback) = following.pop_front()?;
-        let following = Some(following).filter(|following| !following.is_empty());
+        let (task, callback) = following.0.pop_front()?;
+        let following = Some(following).filter(|following| !following.0.is_empty());
         Some(std::mem::replace(self, TaskStep { state: State::Task(task), callback, following }))
     }
 

@@ -1,10 +1,13 @@
 //! Cancelling what runs.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
+use crate::runtime::work;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, thread_local};
 
 /// Whether something was cancelled, and how to cancel the task that it runs.
 ///
@@ -40,7 +43,7 @@ impl Token {
             state.cancel.take()
         };
         if let Some(cancel) = cancel {
-            cancel();
+            call(cancel);
         }
     }
 
@@ -72,7 +75,7 @@ impl Token {
         };
         drop(void);
         if let Some(cancel) = now {
-            cancel();
+            call(cancel);
         }
     }
 
@@ -88,6 +91,34 @@ pub(super) struct Generation(pub(super) Arc<Token>);
 impl Drop for Generation {
     fn drop(&mut self) {
         self.0.next_generation();
+    }
+}
+
+thread_local! {
+    /// What is to be called next on this thread; absent while nothing is.
+    static CANCELS: RefCell<Option<VecDeque<Cancel>>> = const { RefCell::new(None) };
+}
+
+/// Calls what cancels: from within another such call right after that one, so that a tree of tasks is cancelled on a
+/// stack that does not grow with it. A panic of what is dropped is not the canceller's, who may have others to cancel.
+fn call(cancel: Cancel) {
+    let mut first = Some(cancel);
+    let _ = CANCELS.try_with(|cancels| match &mut *cancels.borrow_mut() {
+        Some(next) => next.extend(first.take()),
+        idle => *idle = Some(VecDeque::new()),
+    });
+    let mut next = first;
+    while let Some(cancel) = next {
+        work::contain(cancel);
+        let following = CANCELS.try_with(|cancels| {
+            let mut cancels = cancels.borrow_mut();
+            let following = cancels.as_mut().and_then(VecDeque::pop_front);
+            if following.is_none() {
+                *cancels = None;
+            }
+            following
+        });
+        next = following.ok().flatten();
     }
 }
 

@@ -85,6 +85,8 @@ impl Slot {
 
     /// Moves the live entries together; tells each one's node its new position.
     pub(super) fn compact(&mut self, mut moved: impl FnMut(u32, u32)) {
+        // What lies before the first live one has fired, and is not marked.
+        self.entries.drain(..self.start);
         self.entries.retain(|entry| entry.node != DEAD);
         self.start = 0;
         for (position, entry) in self.entries.iter().enumerate() {

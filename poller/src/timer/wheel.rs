@@ -151,6 +151,11 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// What the timers were for, when none is to fire any more; in no order.
+    pub fn into_items(self) -> impl Iterator<Item = T> {
+        self.nodes.into_iter().filter_map(|node| node.item)
+    }
+
     /// How many timers run.
     pub fn len(&self) -> usize {
         self.len
@@ -409,6 +414,20 @@ mod tests {
         assert_eq!(wheel.next_deadline(), Some(at(earliest)));
         assert_eq!(drain(&mut wheel, earliest), []);
         assert_eq!(wheel.next_deadline(), Some(at(earliest + 1_000)));
+    }
+
+    #[test]
+    fn what_has_fired_does_not_come_back_when_a_slot_is_tidied() {
+        let mut wheel = Wheel::new(at(1));
+        let ids: Vec<TimerId> = (0..200).map(|n| wheel.insert(at(100 + n), n)).collect();
+        assert_eq!(drain(&mut wheel, 149).len(), 50);
+        for (n, id) in ids.into_iter().enumerate().rev().take(140) {
+            assert_eq!(wheel.cancel(id), Some(n as u64));
+        }
+        wheel.check();
+        let left: Vec<_> = (50..60).map(|n| (100 + n, n)).collect();
+        assert_eq!(drain(&mut wheel, 1_000), left);
+        assert!(wheel.is_empty());
     }
 
     #[test]

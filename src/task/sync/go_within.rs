@@ -1,6 +1,7 @@
 //! Computations with a deadline.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,10 +78,14 @@ where
         if !lock(&place).has(key) {
             return;
         }
-        let result = in_job(compute);
+        let result = catch_unwind(AssertUnwindSafe(|| in_job(compute)));
         let waiter = place.with_waiters(|waiters| waiters.remove(key));
-        if let Some(waiter) = waiter {
-            waiter.complete(Ok(result));
+        match (waiter, result) {
+            (Some(waiter), Ok(result)) => waiter.complete(Ok(result)),
+            (Some(waiter), Err(payload)) => waiter.panicked(payload),
+            (None, Ok(_)) => {}
+            // Nobody waits any more, but it is to be logged.
+            (None, Err(payload)) => resume_unwind(payload),
         }
     }
 }

@@ -111,6 +111,13 @@ impl<O: Send + 'static, X> Waiter<O, X> {
         done.complete(output);
     }
 
+    /// The task panicked, with this payload.
+    pub(super) fn panicked(self, payload: Box<dyn Any + Send>) {
+        let Waiter { done, timer, keep, .. } = self;
+        drop((timer, keep));
+        done.panicked(payload);
+    }
+
     /// What it came with, to be kept; it goes on without.
     pub(super) fn split(self) -> (Waiter<O>, X) {
         let Waiter { done, with, timer, keep } = self;
