@@ -165,7 +165,7 @@ fn bombs_on_a_poller_that_ends_spare_those_beside_them() {
             .collect();
         runtime.pollers().shutdown(Duration::ZERO);
         for ended in ends {
-            assert_eq!(ended.recv_timeout(LONG).unwrap(), "Err(Aborted)");
+            assert_eq!(ended.recv_timeout(LONG).unwrap(), "Err(Panicked)");
         }
     });
 }
