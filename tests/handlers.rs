@@ -1,7 +1,6 @@
 //! Handlers as users write them: an exchange is a series.
 #![cfg(feature = "http")]
 
-#[allow(dead_code)]
 mod support;
 
 use std::net::SocketAddr;

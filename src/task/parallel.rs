@@ -31,7 +31,9 @@ pub struct Parallel<T: Task> {
     stop_at: Option<StopAt<T::Output>>,
 }
 
+/// What comes of all, in their order.
 type Results<O> = Vec<Result<O, Dropped>>;
+
 type StopAt<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
 
 /// What may have failed; see [`Parallel::stop_on_error`].
@@ -159,7 +161,7 @@ struct Group<O> {
     runtime: RuntimeHandle,
     /// Blocks with tasks that are not over.
     left: AtomicUsize,
-    done: Mutex<Option<Continuation<Vec<Result<O, Dropped>>>>>,
+    done: Mutex<Option<Continuation<Results<O>>>>,
     /// Until all are over; they hold the group in turn.
     blocks: Mutex<Vec<Arc<Block<O>>>>,
     stop_at: Option<StopAt<O>>,

@@ -240,8 +240,8 @@ mod tests {
         let mut series = Series::new(Vec::new());
         for round in 0..3 {
             series.push(Now(round * 10), note);
-            series.push(Now(round * 10 + 1), |n, series| note(n, series));
-            series.push(Now(round * 10 + 2), |n, series| note(n, series));
+            series.push(Now(round * 10 + 1), move |n, series| note(n.max(round), series));
+            series.push(Now(round * 10 + 2), move |n, series| note(n.max(round), series));
             for n in 3..6 {
                 series.push(Now(round * 10 + n), note);
             }

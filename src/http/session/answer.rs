@@ -14,8 +14,8 @@ use crate::http::exchange::Asked;
 use crate::http::handler::ExchangeContext;
 use crate::http::reply::Reply;
 use crate::http::status::Status;
-use crate::runtime::RuntimeHandle;
 use crate::runtime::work::Receive;
+use crate::runtime::{Running, RuntimeHandle};
 use crate::task::{Continuation, Ended, Receiver, Series, SeriesError, Token, start};
 
 impl HttpSession {
@@ -33,11 +33,20 @@ impl HttpSession {
             Ok(ended) => self.answered(io, ended),
             Err(series) => {
                 let token = Arc::<Token>::default();
+                let runtime = self.seat.runtime.clone();
+                let cut = {
+                    let token = token.clone();
+                    Box::new(move || token.cancel())
+                };
+                // Counted, so that a runtime that stops waits for it.
+                let Some(running) = runtime.begin(cut) else {
+                    return self.reply(io, Reply::error(Status::UNAVAILABLE).closing());
+                };
                 self.work().answering = Some(token.clone());
                 self.reading = Reading::Handler;
-                let runtime = self.seat.runtime.clone();
                 let poller = runtime.poller_here_or_next();
-                let back = Back { socket: io.socket(), poller, id, token, runtime, gone: false };
+                let running = Some(running);
+                let back = Back { socket: io.socket(), poller, id, token, runtime, running, gone: false };
                 // In its turn, not within this call: a panic of a callback is not the connection's.
                 start(series, Continuation::new(Box::new(back)));
             }
@@ -86,6 +95,7 @@ struct Back {
     id: u64,
     token: Arc<Token>,
     runtime: RuntimeHandle,
+    running: Option<Running>,
     gone: bool,
 }
 
@@ -101,6 +111,8 @@ impl Back {
             });
         };
         self.runtime.submit_to(self.poller, Box::new(job));
+        // Only now: a runtime that stops looks at its pollers next.
+        drop(self.running.take());
     }
 }
 
