@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use tidegate::runtime::Runtime;
-use tidegate::task::{Error, Parallel, Series, go};
+use tidegate::task::{Dropped, Error, Parallel, Series, go};
 
 type Numbers = Vec<u64>;
 
@@ -44,10 +44,7 @@ fn main() -> Result<(), Error> {
 }
 
 /// Takes over what the last round made, and merges each two.
-fn next_round(
-    done: Vec<Result<Numbers, tidegate::task::Dropped>>,
-    series: &mut Series<Vec<Numbers>>,
-) -> Result<(), Error> {
+fn next_round(done: Vec<Result<Numbers, Dropped>>, series: &mut Series<Vec<Numbers>>) -> Result<(), Error> {
     let mut parts = done.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
     if parts.len() <= 1 {
         series.context.extend(parts);

@@ -17,8 +17,14 @@ fn main() -> Result<(), Error> {
     let tell = move |what: &str| println!("{:>4} ms: {what}", started.elapsed().as_millis());
 
     let steps = Series::new(())
-        .then(sleep(ms(30)), move |(), _| Ok(tell("one timer")))
-        .then(sleep(ms(30)), move |(), _| Ok(tell("and another after it")));
+        .then(sleep(ms(30)), move |(), _| {
+            tell("one timer");
+            Ok(())
+        })
+        .then(sleep(ms(30)), move |(), _| {
+            tell("and another after it");
+            Ok(())
+        });
     runtime.run(steps)?.into_result()?;
 
     let timers: Parallel<_> = (0..10_000).map(|n| sleep(ms(n % 50))).collect();

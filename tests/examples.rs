@@ -1,53 +1,106 @@
 //! Runs the examples, and looks at what they print.
 
-use std::io::Read;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tidegate_meter::scratch::Scratch;
 
 /// None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an example prints. It must end well, and in time.
 fn run(name: &str, arguments: &[&str]) -> String {
-    let mut child = Command::new(example(name))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
-    let mut output = child.stdout.take().unwrap();
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).map(|_| text)
-    });
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                child.kill().unwrap();
-                panic!("{name} does not end");
-            }
-            None => thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    let text = reader.join().unwrap().unwrap();
-    assert!(status.success(), "{name}: {status}\n{text}");
+    let (succeeded, text) = Running::start(name, arguments).end();
+    assert!(succeeded, "{name} failed\n{text}");
     text
 }
 
-/// The built example. Cargo builds all of them with the tests, unless only this test is asked for.
-fn example(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
-    if !path.exists() {
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        build.args(["build", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success(), "cannot build {name}");
+/// An example that runs. Its input is open until it is told to end.
+struct Running {
+    name: String,
+    child: Child,
+    /// What it prints comes line by line.
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(name: &str, arguments: &[&str]) -> Running {
+        let mut command = Command::new(example(name));
+        command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Running { name: name.to_owned(), child, lines }
     }
-    path
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} says nothing", self.name))
+    }
+
+    /// Where a server listens, as it says first.
+    fn address(&self) -> String {
+        let line = self.line();
+        line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned()
+    }
+
+    /// Closes its input, which ends a server. Whether it ends well, and what it has still printed.
+    fn end(mut self) -> (bool, String) {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = String::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => text.extend([&line, "\n"]),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("{} does not end\n{text}", self.name),
+            }
+        }
+        // It has closed its output, so it is ending.
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => panic!("{} does not end\n{text}", self.name),
+                None => thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        (status.success(), text)
+    }
+}
+
+impl Drop for Running {
+    /// For a test that fails.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A built example. `cargo test --test examples` builds none, and would leave old ones where they are: so all are built
+/// here, once, which takes no time if nothing has changed.
+fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let tests = std::env::current_exe().unwrap();
+        let profile = tests.ancestors().nth(2).unwrap().to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
+        build.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the examples do not build");
+        profile.join("examples")
+    });
+    built.join(name)
 }
 
 #[track_caller]
@@ -80,4 +133,136 @@ fn timers() {
 fn async_both_ways() {
     let output = run("async_both_ways", &[]);
     says(&output, &["a task, awaited: 42", "side by side: two", "from within: 42", "the series, awaited"]);
+}
+
+#[test]
+fn resource_pool() {
+    let output = run("resource_pool", &[]);
+    says(&output, &["six jobs, 2 connections", "job 6 has", "within 30 ms: ", "calls: 3", "2 to be had"]);
+    let numbers = output.lines().filter_map(|line| line.split("job ").nth(1)?.chars().next());
+    assert_eq!(numbers.collect::<String>(), "123456", "first come, first served\n{output}");
+}
+
+/// A file of a known size, and a text.
+fn site() -> Scratch {
+    let site = Scratch::new("examples").unwrap();
+    std::fs::write(site.path().join("film.bin"), vec![7; 50_000]).unwrap();
+    std::fs::write(site.path().join("hello.txt"), "one two\nthree\n").unwrap();
+    site
+}
+
+/// The reply to a GET, head and body, read to the end of the connection.
+fn get(address: &str, target: &str) -> String {
+    let mut wire = TcpStream::connect(address).unwrap();
+    wire.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(wire, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    wire.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+#[test]
+fn file_server() {
+    let site = site();
+    let server = Running::start("file_server", &[site.path().to_str().unwrap(), "100000"]);
+    let address = server.address();
+    let address = address.strip_prefix("http://").unwrap();
+    says(&get(address, "/hello.txt?count"), &["200 OK", "\r\n\r\nlines: 2, words: 3\n"]);
+    says(&get(address, "/hello.txt"), &["200 OK", "\r\n\r\none two\nthree\n"]);
+    says(&get(address, "/nothing?count"), &["404 Not Found"]);
+    says(&get(address, "/..%2f..%2fetc%2fpasswd?count"), &["404 Not Found"]);
+    let began = Instant::now();
+    assert!(get(address, "/film.bin").len() > 50_000);
+    assert!(began.elapsed() > Duration::from_millis(300), "it has a rate");
+    let (ended_well, output) = server.end();
+    assert!(ended_well);
+    says(&output, &["200 /hello.txt?count: 19 bytes", "200 /film.bin: 50000 bytes in", "404 /nothing?count"]);
+}
+
+#[test]
+fn graph() {
+    let output = run("graph", &[]);
+    says(&output, &[" ms of work in ", "refused: ", "stopped: node 0 of a graph: a semicolon is missing"]);
+    let place = |what| output.find(what).unwrap_or_else(|| panic!("{what:?} is not in:\n{output}"));
+    let chain = ["config.h", "parser.c", "engine.c", ": link", ": test", ": pack"].map(place);
+    assert!(chain.is_sorted() && place("manual") < place(": pack"), "{output}");
+    assert_eq!(output.matches(": link").count(), 1, "what waits for a failed node is not begun\n{output}");
+}
+
+#[test]
+fn wget() {
+    let site = site();
+    let server = Running::start("file_server", &[site.path().to_str().unwrap()]);
+    let address = server.address();
+    let urls = ["/film.bin", "/nothing", "/hello.txt"].map(|path| format!("{address}{path}"));
+    let [film, nothing, hello] = urls.each_ref().map(String::as_str);
+    let output = run("wget", &[film, nothing, hello]);
+    let lines: Vec<_> = output.lines().collect();
+    for (line, parts) in
+        lines.iter().zip([["200     50000 bytes", film], ["404", nothing], ["200        14 bytes", hello]])
+    {
+        says(line, &parts);
+    }
+    // What cannot be fetched takes nothing from the others.
+    let (succeeded, output) = Running::start("wget", &[film, "http://127.0.0.1:1/"]).end();
+    assert!(!succeeded);
+    says(&output, &["200     50000 bytes", "- http://127.0.0.1:1/: cannot connect"]);
+    assert!(server.end().0);
+}
+
+#[test]
+fn wget_to_file() {
+    let site = site();
+    let server = Running::start("file_server", &[site.path().to_str().unwrap()]);
+    let address = server.address();
+    let copy = site.path().join("copy.bin");
+    let path = copy.to_str().unwrap();
+    says(&run("wget_to_file", &[&format!("{address}/film.bin"), path]), &["50000 bytes", "done"]);
+    assert_eq!(std::fs::read(&copy).unwrap(), vec![7; 50_000]);
+    std::fs::remove_file(&copy).unwrap();
+    let (succeeded, output) = Running::start("wget_to_file", &[&format!("{address}/nothing"), path]).end();
+    assert!(!succeeded && !copy.exists());
+    says(&output, &["not written: the server says 404"]);
+    assert!(server.end().0);
+}
+
+#[test]
+fn protocol_client_and_server() {
+    let server = Running::start("protocol_server", &["--listen", "127.0.0.1:0"]);
+    let address = server.address();
+    let output = run("protocol_client", &[&address, "hello", "wide", "world"]);
+    assert_eq!(output, "1: olleh\n2: ediw\n3: dlrow\n");
+    let (succeeded, output) = Running::start("protocol_client", &["127.0.0.1:1", "hello"]).end();
+    assert!(!succeeded && output.is_empty(), "nobody is there\n{output}");
+}
+
+/// Each line of code that the tutorial and the front page show of tasks is one of an example, or of an example in the
+/// documentation.
+#[test]
+fn the_tutorial_shows_what_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = HashSet::new();
+    for folder in ["examples", "examples/frames", "examples/http_get", "src/task", "src/task/sync"] {
+        for file in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() {
+                code.extend(std::fs::read_to_string(path).unwrap().lines().map(plain));
+            }
+        }
+    }
+    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers"];
+    let pages = tutorial.map(|page| (format!("docs/tutorial/{page}.md"), "#"));
+    for (page, from) in pages.into_iter().chain([(String::from("README.md"), "## Compose work")]) {
+        let text = std::fs::read_to_string(root.join(&page)).unwrap();
+        let text = &text[text.find(from).unwrap()..];
+        for block in text.split("```rust\n").skip(1) {
+            for line in block.split("```").next().unwrap().lines().map(plain) {
+                assert!(code.contains(&line), "{page}: no example has the line\n{line}");
+            }
+        }
+    }
+}
+
+fn plain(line: &str) -> String {
+    line.trim().trim_start_matches("///").trim().trim_end_matches(';').to_owned()
 }

@@ -69,6 +69,11 @@ impl<'a> Target<'a> {
         self.hidden
     }
 
+    /// What stands after the `?`, as it came.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        self.query
+    }
+
     /// Where this directory is: the path with a slash at its end, and the query. It starts with exactly one
     /// slash and a part that is not empty, so no browser can take it for another host.
     pub fn directory_location(&self) -> String {

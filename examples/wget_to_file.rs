@@ -1,0 +1,48 @@
+//! Fetches a page into a file: a series of two tasks, the second of which is added when the first is done.
+//!
+//! ```text
+//! cargo run --example wget_to_file -- http://127.0.0.1:8080/film.bin film.bin
+//! ```
+
+mod http_get;
+
+use std::env;
+use std::time::Duration;
+
+use http_get::{Http, Url};
+use tidegate::net::protocol::{Client, ClientSettings};
+use tidegate::runtime::Runtime;
+use tidegate::task::{Error, Series, write};
+
+fn main() -> Result<(), Error> {
+    let (url, file) = match (env::args().nth(1), env::args().nth(2)) {
+        (Some(url), Some(file)) => (url, file),
+        _ => return Err("usage: wget_to_file URL FILE".into()),
+    };
+    let url: Url = url.parse()?;
+    let runtime = Runtime::new()?;
+    let settings =
+        ClientSettings { total_timeout: Some(Duration::from_secs(30)), ..ClientSettings::default() };
+    let client = Client::new(&runtime.handle(), Http, settings);
+
+    let series = Series::new(0)
+        .then(client.request((url.host.as_str(), url.port), url.clone()), move |page, series| {
+            let page = page?;
+            if page.status != 200 {
+                // The task that would write is never made.
+                return Err(format!("the server says {}", page.status).into());
+            }
+            series.push(write(file.as_str(), page.body), move |written, series| {
+                series.context = written?.len();
+                println!("{file}: {} bytes", series.context);
+                Ok(())
+            });
+            Ok(())
+        })
+        .finally(|outcome, bytes| match outcome {
+            Ok(()) => println!("done: {bytes} bytes"),
+            Err(error) => println!("not written: {error}"),
+        });
+    runtime.run(series)?.into_result()?;
+    Ok(())
+}
