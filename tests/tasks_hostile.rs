@@ -95,6 +95,30 @@ fn finally_runs_though_a_task_that_is_dropped_panics() {
 }
 
 #[test]
+fn finally_runs_though_tasks_of_one_kind_panic_when_dropped() {
+    let runtime = Runtime::new().unwrap();
+    for cancelled in [true, false] {
+        let (wait, waiting) = mpsc::channel();
+        let mut series = Series::new(()).then(Instant, |(), _| Ok(()));
+        for _ in 0..5 {
+            let bomb = Bomb;
+            series.push(Wait(wait.clone()), move |(), _| Ok(std::mem::forget(bomb)));
+        }
+        let (series, ended) = told(series);
+        let handle = runtime.start(series);
+        let parked = waiting.recv_timeout(LONG).unwrap();
+        match cancelled {
+            true => handle.cancel(),
+            // Who drops it is told that the callback that it holds panics.
+            false => assert!(std::panic::catch_unwind(|| drop(parked.take())).is_err()),
+        }
+        let expected = if cancelled { "Err(Cancelled)" } else { "Err(Aborted)" };
+        assert_eq!(ended.recv_timeout(LONG).unwrap(), expected);
+        let _ = end(handle).unwrap();
+    }
+}
+
+#[test]
 fn a_panic_while_one_is_cancelled_does_not_spare_the_others() {
     let runtime = Runtime::new().unwrap();
     let (wait, waiting) = mpsc::channel();
@@ -324,23 +348,31 @@ fn chains_of_computations_do_not_starve_what_a_thread_has_taken() {
 #[test]
 fn a_panic_of_one_who_acquires_is_not_the_others() {
     let runtime = Runtime::builder().pollers(1).build().unwrap();
-    let budget = Budget::builder("b").rate(0).build();
-    let other = Budget::builder("o").rate(0).build();
-    let waits: Vec<_> = (0..8).map(|_| runtime.spawn(other.acquire(1))).collect();
-    let panics: Vec<_> = (0..8)
-        .map(|_| {
-            let series = Series::new(()).then(budget.acquire(1), |(), _| panic!("as planned"));
-            runtime.start(series)
-        })
-        .collect();
-    budget.set_rate(Some(1_000_000));
-    other.set_rate(Some(1_000_000));
-    for panicked in panics {
-        assert!(matches!(end(panicked).unwrap().outcome, Err(SeriesError::Panicked)));
-    }
-    for wait in waits {
-        assert_eq!(end(wait), Ok(()));
-    }
+    let (limited, free) = (Budget::builder("l").rate(1_000).build(), Budget::builder("f").build());
+    let (ready, is_ready) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    // The poller is kept until time has brought what another waits for, so whoever comes next gives it out.
+    let series = Series::new(()).then(on_poller(), move |(), series| {
+        ready.send(()).unwrap();
+        wait.recv().unwrap();
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        series.push(free.acquire(1), |(), _| panic!("as planned"));
+        Ok(())
+    });
+    let panics = runtime.start(series);
+    is_ready.recv_timeout(LONG).unwrap();
+    let waits = loop {
+        let acquires = runtime.spawn(limited.acquire(5));
+        if !acquires.is_done() {
+            break acquires;
+        }
+    };
+    go_on.send(()).unwrap();
+    assert!(matches!(end(panics).unwrap().outcome, Err(SeriesError::Panicked)));
+    assert_eq!(end(waits), Ok(()));
 }
 
 #[test]
@@ -359,5 +391,63 @@ fn finally_never_runs_on_an_unwinding_thread() {
         let ended = end(runtime.start(series)).unwrap();
         assert!(matches!(ended.outcome, Err(SeriesError::Panicked)));
         assert!(!told.recv_timeout(LONG).unwrap(), "within: {within}");
+    }
+}
+
+/// Cancels, completes and drops of the runtime overtake each other; each series ends once, whatever came first.
+#[test]
+fn every_series_ends_once_whoever_is_first() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..60 {
+        let runtime = Runtime::builder().pollers(2).compute_threads(2).build().unwrap();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (wait, waiting) = mpsc::channel();
+        let mut handles = Vec::new();
+        for _ in 0..200 {
+            let mut series = Series::new(());
+            for _ in 0..random.usize(1..5) {
+                match random.u8(..7) {
+                    0 => series.push(go(|| ()), |(), _| Ok(())),
+                    1 => series.push(sleep(Duration::from_micros(random.u64(..2_000))), |(), _| Ok(())),
+                    2 => series.push(sleep(HOUR), |(), _| Ok(())),
+                    3 => series.push(on_poller(), |(), _| Ok(())),
+                    4 => series.push(Wait(wait.clone()), |(), _| Ok(())),
+                    5 => series.push(go(|| ()).back_on_poller(), |(), _| Err("as planned".into())),
+                    _ => series.push(
+                        Parallel::from_iter([sleep(HOUR), sleep(Duration::ZERO)]).stop_when(|()| true),
+                        |_, _| Ok(()),
+                    ),
+                }
+            }
+            let ended = ended.clone();
+            handles.push(runtime.start(series.finally(move |_, ()| {
+                ended.fetch_add(1, Ordering::SeqCst);
+            })));
+        }
+        drop(wait);
+        let cancellers: Vec<_> = handles.iter().map(TaskHandle::canceller).collect();
+        let gives_up = random.bool();
+        std::thread::scope(|scope| {
+            scope.spawn(|| cancellers.iter().step_by(2).for_each(Canceller::cancel));
+            scope.spawn(move || {
+                for (index, parked) in waiting.iter().enumerate() {
+                    match index % 2 {
+                        0 => drop(parked.complete(())),
+                        _ => drop(parked.take()),
+                    }
+                }
+            });
+            scope.spawn(|| match gives_up {
+                true => drop(runtime),
+                false => {
+                    cancellers.iter().rev().for_each(Canceller::cancel);
+                    runtime.stop(LONG).unwrap();
+                }
+            });
+        });
+        for handle in handles {
+            let _ = end(handle).unwrap();
+        }
+        assert_eq!(ended.load(Ordering::SeqCst), 200);
     }
 }

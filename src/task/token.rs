@@ -1,6 +1,6 @@
 //! Cancelling what runs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -94,31 +94,41 @@ impl Drop for Generation {
     }
 }
 
+/// How deep cancels may nest, a task within a task within a task.
+const NESTED_MAX: u32 = 16;
+
 thread_local! {
-    /// What is to be called next on this thread; absent while nothing is.
-    static CANCELS: RefCell<Option<VecDeque<Cancel>>> = const { RefCell::new(None) };
+    static CANCELS: Cancels = const { Cancels { nested: Cell::new(0), later: RefCell::new(VecDeque::new()) } };
 }
 
-/// Calls what cancels: from within another such call right after that one, so that a tree of tasks is cancelled on a
+/// What is being cancelled on this thread.
+struct Cancels {
+    nested: Cell<u32>,
+    /// What came when they were nested too deep.
+    later: RefCell<VecDeque<Cancel>>,
+}
+
+/// Calls what cancels: at once, or, nested too deep, when the outermost one is done. So a tree of tasks is cancelled on a
 /// stack that does not grow with it. A panic of what is dropped is not the canceller's, who may have others to cancel.
 fn call(cancel: Cancel) {
-    let mut first = Some(cancel);
-    let _ = CANCELS.try_with(|cancels| match &mut *cancels.borrow_mut() {
-        Some(next) => next.extend(first.take()),
-        idle => *idle = Some(VecDeque::new()),
+    let mut cancel = Some(cancel);
+    let taken = CANCELS.try_with(|cancels| {
+        let nested = cancels.nested.get();
+        if nested >= NESTED_MAX {
+            return cancels.later.borrow_mut().extend(cancel.take());
+        }
+        let mut next = cancel.take();
+        cancels.nested.set(nested + 1);
+        while let Some(cancel) = next {
+            work::contain(cancel);
+            // The borrow ends before it is called.
+            next = if nested == 0 { cancels.later.borrow_mut().pop_front() } else { None };
+        }
+        cancels.nested.set(nested);
     });
-    let mut next = first;
-    while let Some(cancel) = next {
+    // The thread is ending, and what it kept is gone already.
+    if let (Err(_), Some(cancel)) = (taken, cancel) {
         work::contain(cancel);
-        let following = CANCELS.try_with(|cancels| {
-            let mut cancels = cancels.borrow_mut();
-            let following = cancels.as_mut().and_then(VecDeque::pop_front);
-            if following.is_none() {
-                *cancels = None;
-            }
-            following
-        });
-        next = following.ok().flatten();
     }
 }
 
