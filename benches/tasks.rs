@@ -44,7 +44,9 @@ const MILLION: usize = 1_000_000;
 type Figures = BTreeMap<&'static str, f64>;
 
 /// Name, what it measures, and the function.
-const CASES: &[(&str, &str, fn() -> Figures)] = &[
+type Case = (&'static str, &'static str, fn() -> Figures);
+
+const CASES: &[Case] = &[
     ("series-instant", "series of 1,000,000 tasks that finish at once", series_instant),
     ("series-go", "series of 1,000,000 `go` tasks", series_go),
     ("series-tokio-spawn", "tokio: 1,000,000 times spawn and await, one after another", tokio_series),
