@@ -230,3 +230,88 @@ fn stopping_waits_for_series_and_cuts_those_that_take_too_long() {
     assert!(!second.is_waiting());
     assert_eq!(ended.load(Ordering::SeqCst), 2);
 }
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as planned");
+    }
+}
+
+#[test]
+fn whatever_panics_there_is_one_record_of_each_and_the_next_caller_is_served() {
+    let running = Running::start(|exchange: &mut Exchange| match exchange.context.request().target() {
+        b"/handler" => panic!("as planned"),
+        b"/finally" => exchange.set_finally(|_, _| panic!("as planned")),
+        b"/finally-later" => {
+            exchange.push(go(|| ()), |(), _| Ok(()));
+            exchange.set_finally(|_, _| panic!("as planned"));
+        }
+        b"/data" => drop(exchange.context.data.insert(Bomb)),
+        b"/data-later" => {
+            exchange.context.data.insert(Bomb);
+            exchange.push(go(|| ()), |(), _| Ok(()));
+        }
+        b"/maker" => {
+            exchange.push(go(|| ()), |(), exchange| {
+                let maker = |_: &mut ()| -> tidegate::task::Sleep { panic!("as planned") };
+                exchange.push(Series::new(()).then_with(maker, |(), _| Ok(())), |ended, _| {
+                    ended.into_result()?;
+                    Ok(())
+                });
+                Ok(())
+            });
+        }
+        _ => say(exchange, "fine"),
+    });
+    for (target, status) in [
+        ("/handler", None),
+        ("/finally", None),
+        ("/finally-later", Some(500)),
+        ("/data", Some(200)),
+        ("/data-later", Some(200)),
+        ("/maker", Some(500)),
+    ] {
+        let mut wire = Wire::connect(running.address);
+        wire.ask(target, "Connection: close\r\n");
+        wire.await_close();
+        drop(wire);
+        let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(record.status, status, "{target}");
+        running.connections.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(running.ask(), (200, String::from("fine")), "after {target}");
+        running.exchanges.recv_timeout(PATIENCE).unwrap();
+        running.connections.recv_timeout(PATIENCE).unwrap();
+        assert!(running.exchanges.try_recv().is_err() && running.connections.try_recv().is_err(), "{target}");
+    }
+    running.stop();
+}
+
+#[test]
+fn data_of_a_client_that_left_may_panic_and_the_others_are_answered() {
+    let (wait, waiting) = mpsc::channel();
+    let running = Running::start(move |exchange: &mut Exchange| {
+        if exchange.context.request().target() == b"/bomb" {
+            exchange.context.data.insert(Bomb);
+        }
+        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+    });
+    for _ in 0..20 {
+        let (mut leaves, mut stays) = (Wire::connect(running.address), Wire::connect(running.address));
+        leaves.ask("/bomb", "");
+        let first = waiting.recv_timeout(PATIENCE).unwrap();
+        stays.ask("/", "");
+        let second = waiting.recv_timeout(PATIENCE).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || leaves.reset());
+            scope.spawn(move || {
+                // It panics here where the client has left by now.
+                let _left = std::panic::catch_unwind(|| first.complete(()));
+                second.complete(()).unwrap();
+            });
+        });
+        assert_eq!(stays.reply().head.status, 200);
+    }
+    running.stop();
+}
