@@ -166,6 +166,20 @@ impl Nested {
     }
 }
 
+/// How deep a series may go on from task to task before it takes its turn in line.
+const GO_ON_MAX: u32 = 4;
+
+/// A level for a series to go on at once, where nobody waits for his turn; as [`Nested::enter`].
+pub(crate) fn go_on() -> Option<Nested> {
+    let alone = |line: &Line| line.at_work.get() && line.len.get() == 0;
+    let enter = |nested: &Cell<u32>| {
+        let entered = nested.get() < GO_ON_MAX;
+        entered.then(|| nested.set(nested.get() + 1))
+    };
+    LINE.try_with(alone).ok().filter(|alone| *alone)?;
+    NESTED.try_with(enter).ok().flatten().map(|()| Nested(()))
+}
+
 impl Drop for Nested {
     fn drop(&mut self) {
         let _ = NESTED.try_with(|nested| nested.set(nested.get() - 1));

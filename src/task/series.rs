@@ -200,7 +200,10 @@ impl<C: Send + 'static> Live<C> {
             return self.finish(Err(SeriesError::Cancelled));
         }
         match callback(&mut parts.series) {
-            Ok(()) => work::ready(self),
+            Ok(()) => match work::go_on() {
+                Some(_nested) => self.advance(),
+                None => work::ready(self),
+            },
             Err(error) => self.finish(Err(SeriesError::Failed(error))),
         }
     }
