@@ -23,7 +23,7 @@ fn valgrind_finds_nothing_lost() {
         .args(["--leak-check=full", "--show-leak-kinds=definite,indirect", "--error-exitcode=99"])
         .args(["--errors-for-leak-kinds=definite,indirect", "--num-callers=40"])
         .arg(own)
-        .args(["--exact", "what_valgrind_watches", "--ignored", "--test-threads=1"])
+        .args(["--exact", "what_valgrind_watches", "--test-threads=1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -55,7 +55,6 @@ fn valgrind_finds_nothing_lost() {
 
 /// Series that end well, that fail, panic, are cancelled, and are cut by the end of their runtime.
 #[test]
-#[ignore = "valgrind_finds_nothing_lost runs it under valgrind"]
 fn what_valgrind_watches() {
     silence_planned_panics();
     for round in 0..3 {

@@ -26,10 +26,10 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 8;
 /// Timers found due and not yet taken wait in one more slot, kept as the first of one more level.
 const DUE: usize = LEVELS * SLOTS;
-/// Room of emptied slots that is kept for the next ones: so many, and of at most so many entries each. So a wheel whose
-/// timers come and go allocates nothing.
+/// Room of emptied slots that is kept for the next ones: so many, for at most so many entries in all (a megabyte). So a
+/// wheel whose timers come and go allocates nothing; and large pieces freed again and again have the allocator tidy up.
 const SPARE_MAX: usize = 64;
-const SPARE_ENTRIES_MAX: usize = 4_096;
+const SPARE_ENTRIES_MAX: usize = 65_536;
 /// No node.
 const NIL: u32 = DEAD;
 
@@ -59,6 +59,8 @@ pub struct Wheel<T> {
     occupied: [u64; LEVELS + 1],
     /// Room for slots to come.
     spare: Vec<Vec<Entry>>,
+    /// For how many entries that is.
+    spare_entries: usize,
     /// What was found due, on its way.
     due: Vec<Entry>,
 }
@@ -75,6 +77,7 @@ impl<T> Wheel<T> {
             levels: 0,
             occupied: [0; LEVELS + 1],
             spare: Vec::new(),
+            spare_entries: 0,
             due: Vec::new(),
         }
     }
@@ -207,14 +210,16 @@ impl<T> Wheel<T> {
             self.append(DUE, entry);
         }
         // A crowd that came due together is no reason to keep room for the next one.
-        due.shrink_to(SPARE_ENTRIES_MAX);
+        due.shrink_to(SPARE_ENTRIES_MAX / SPARE_MAX);
         self.due = due;
     }
 
     fn append(&mut self, list: usize, entry: Entry) {
         let slot = &mut self.slots[list];
         if slot.is_empty() {
-            slot.adopt(self.spare.pop().unwrap_or_default());
+            let room = self.spare.pop().unwrap_or_default();
+            self.spare_entries -= room.capacity();
+            slot.adopt(room);
             self.levels |= 1 << (list / SLOTS);
             self.occupied[list / SLOTS] |= 1 << (list % SLOTS);
         }
@@ -251,8 +256,10 @@ impl<T> Wheel<T> {
     }
 
     fn keep(&mut self, mut room: Vec<Entry>) {
-        if self.spare.len() < SPARE_MAX && room.capacity() <= SPARE_ENTRIES_MAX {
+        let entries = self.spare_entries + room.capacity();
+        if self.spare.len() < SPARE_MAX && entries <= SPARE_ENTRIES_MAX {
             room.clear();
+            self.spare_entries = entries;
             self.spare.push(room);
         }
     }
