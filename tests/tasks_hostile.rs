@@ -112,7 +112,7 @@ fn finally_runs_though_tasks_of_one_kind_panic_when_dropped() {
             // Who drops it is told that the callback that it holds panics.
             false => assert!(std::panic::catch_unwind(|| drop(parked.take())).is_err()),
         }
-        let expected = if cancelled { "Err(Cancelled)" } else { "Err(Aborted)" };
+        let expected = if cancelled { "Err(Cancelled)" } else { "Err(Panicked)" };
         assert_eq!(ended.recv_timeout(LONG).unwrap(), expected);
         let _ = end(handle).unwrap();
     }
