@@ -20,6 +20,10 @@ use super::work::{self, Work, panic_message};
 /// Most jobs a thread takes at a time. At 32, the lock is a few nanoseconds a job.
 const BATCH_MAX: usize = 32;
 
+/// How often a thread with nothing to do looks again before it sleeps. Whoever makes short jobs makes the next ones in a
+/// few microseconds; to fall asleep and be woken costs both sides as much.
+const LOOKS: u32 = 8;
+
 /// The threads and their queue.
 pub(crate) struct Compute {
     shared: Arc<Shared>,
@@ -275,8 +279,8 @@ impl Shared {
             return own;
         }
         let mut state = self.lock();
-        // Whether it has looked for what it can steal.
-        let mut looked = false;
+        // How often it has looked for what it can steal, and let others run.
+        let mut looked = 0;
         loop {
             if let Some(job) = state.queue.pop_front() {
                 // Never empties the queue: who finds that empty has nothing to miss but what it can steal.
@@ -288,12 +292,15 @@ impl Shared {
             if self.is_closed() {
                 return None;
             }
-            if !looked {
+            if looked < LOOKS {
                 drop(state);
                 if let Some(job) = self.steal(index) {
                     return Some(job);
                 }
-                looked = true;
+                looked += 1;
+                if looked < LOOKS {
+                    thread::yield_now();
+                }
                 state = self.lock();
                 continue;
             }
@@ -301,7 +308,7 @@ impl Shared {
             // notice may reach nobody, while no thread sleeps.
             state.asleep += 1;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            looked = false;
+            looked = 0;
         }
     }
 

@@ -170,19 +170,21 @@ struct Group<O> {
 /// Some of the tasks.
 struct Block<O> {
     group: Arc<Group<O>>,
-    /// One each, so that no two tasks wait for each other.
-    results: Box<[Mutex<Option<O>>]>,
-    left: AtomicUsize,
+    state: Mutex<State<O>>,
     /// One each, if any can be cancelled.
     tokens: Box<[Arc<Token>]>,
+}
+
+struct State<O> {
+    results: Vec<Option<O>>,
+    left: usize,
 }
 
 impl<O> Block<O> {
     fn new(group: &Arc<Group<O>>, count: usize, cancellable: bool) -> Arc<Block<O>> {
         Arc::new(Block {
             group: group.clone(),
-            results: (0..count).map(|_| Mutex::new(None)).collect(),
-            left: AtomicUsize::new(count),
+            state: Mutex::new(State { results: (0..count).map(|_| None).collect(), left: count }),
             tokens: if cancellable { (0..count).map(|_| Arc::default()).collect() } else { Box::default() },
         })
     }
@@ -194,13 +196,14 @@ impl<O: Send + 'static> Parent<O> for Block<O> {
             (Some(output), Some(stop_at)) => stop_at(output),
             _ => false,
         };
-        if let Some(output) = output {
-            *lock(&self.results[index]) = Some(output);
-        }
+        let all_of_block = {
+            let mut state = lock(&self.state);
+            state.results[index] = output;
+            state.left -= 1;
+            state.left == 0
+        };
         // Everybody's result is in its place before the last one looks at them.
-        let last = self.left.fetch_sub(1, Ordering::AcqRel) == 1
-            && self.group.left.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last {
+        if all_of_block && self.group.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.group.complete();
         } else if stop {
             self.group.cancel();
@@ -221,8 +224,8 @@ impl<O: Send + 'static> Group<O> {
         let blocks = std::mem::take(&mut *lock(&self.blocks));
         let done = lock(&self.done).take();
         if let Some(done) = done {
-            let results = blocks.iter().flat_map(|block| &block.results);
-            done.complete(results.map(|result| lock(result).take().ok_or(Dropped)).collect());
+            let results = blocks.iter().flat_map(|block| std::mem::take(&mut lock(&block.state).results));
+            done.complete(results.map(|result| result.ok_or(Dropped)).collect());
         }
     }
 

@@ -17,6 +17,8 @@ const DEAD_KEPT: usize = 32;
 pub(super) struct Entry {
     pub(super) at: u64,
     pub(super) node: u32,
+    /// Where it stood among those that are due together; of no meaning in a slot.
+    pub(super) order: u32,
 }
 
 /// The timers of one slot.
@@ -105,12 +107,13 @@ impl Slot {
         } else {
             for entry in &mut self.entries[self.start..] {
                 if entry.node != DEAD && entry.at <= now {
-                    due.push(*entry);
+                    due.push(Entry { order: due.len() as u32, ..*entry });
                     entry.node = DEAD;
                     self.live -= 1;
                 }
             }
-            due.sort_by_key(|entry| entry.at);
+            // In place: a sort that is stable by itself asks for memory, and has the allocator tidy up.
+            due.sort_unstable_by_key(|entry| (entry.at, entry.order));
         }
         if self.live > 0 {
             self.skip_dead();

@@ -99,7 +99,7 @@ impl<T> Wheel<T> {
             index
         };
         self.len += 1;
-        self.append(self.list_for(at), Entry { at, node: index });
+        self.append(self.list_for(at), Entry { at, node: index, order: 0 });
         TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
