@@ -11,7 +11,7 @@ use tidegate_poller::{Config, Poller};
 use crate::http::{Census, Door, Files, Handler, Service, Settings};
 use crate::net::Listeners;
 use crate::record::Sinks;
-use crate::runtime::{Handles, Runtime, RuntimeHandle};
+use crate::runtime::{Builder, Handles, Runtime, RuntimeHandle};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub fn serve_files(
     max_connections: usize,
     config: &Config,
 ) -> io::Result<Server> {
-    serve(Files::new(Arc::new(root)), listeners, settings, sinks, max_connections, config)
+    // Files compute nothing; each thread would cost its stack.
+    let runtime = Runtime::builder().compute_threads(1);
+    serve_on(runtime, Files::new(Arc::new(root)), listeners, settings, sinks, max_connections, config)
 }
 
 /// Has `handler` answer requests, on as many pollers as there are listeners, to at most `max_connections` callers at a
@@ -42,9 +44,21 @@ pub fn serve(
     max_connections: usize,
     config: &Config,
 ) -> io::Result<Server> {
+    serve_on(Runtime::builder(), handler, listeners, settings, sinks, max_connections, config)
+}
+
+fn serve_on(
+    runtime: Builder,
+    handler: impl Handler + Clone + Send + 'static,
+    listeners: Listeners,
+    settings: Settings,
+    sinks: Sinks,
+    max_connections: usize,
+    config: &Config,
+) -> io::Result<Server> {
     let address = listeners.address();
     let census = Census::new(max_connections);
-    let mut runtime = Runtime::builder().name(config.name.clone()).config(config.clone()).pollers(0);
+    let mut runtime = runtime.name(config.name.clone()).config(config.clone()).pollers(0);
     for socket in listeners.into_sockets() {
         let (handler, settings, sinks, census) =
             (handler.clone(), settings.clone(), sinks.clone(), census.clone());

@@ -17,7 +17,7 @@ use super::builder::Builder;
 use super::compute::Compute;
 use super::local::{self, Inbox, Job, TimerKey};
 use super::pollers::{Handles, Pollers, Setup};
-use super::work::{self, Work};
+use super::work::{self, Ready, Work};
 
 /// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
 /// time.
@@ -301,7 +301,7 @@ impl RuntimeHandle {
     }
 
     /// Has `work` get ready at `at`, on a poller's thread: the calling one where that is a poller, else one after the other.
-    pub(crate) fn start_timer(&self, at: Moment, work: Box<Work>) {
+    pub(crate) fn start_timer(&self, at: Moment, work: Ready) {
         let index = self.poller_here_or_next();
         self.0.inboxes[index].start_timer(at, None, work);
     }
@@ -310,7 +310,7 @@ impl RuntimeHandle {
     pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<Work>) -> RuntimeTimer {
         let index = self.poller_here_or_next();
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
-        self.0.inboxes[index].start_timer(at, Some(key), work);
+        self.0.inboxes[index].start_timer(at, Some(key), Ready::Work(work));
         (index, key)
     }
 

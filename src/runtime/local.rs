@@ -13,7 +13,7 @@ use tidegate_poller::timer::Wheel;
 use tidegate_poller::{Handle, Hook, Moment, Poller, TimerId, sys};
 
 use super::RuntimeHandle;
-use super::work::{self, Work};
+use super::work::{self, Ready, Work};
 
 /// Names a timer that can be cancelled, in the whole process.
 pub(crate) type TimerKey = u64;
@@ -45,7 +45,7 @@ pub(crate) struct Inbox {
 }
 
 enum Command {
-    Start(Moment, Option<TimerKey>, Box<Work>),
+    Start(Moment, Option<TimerKey>, Ready),
     Cancel(TimerKey),
     Ready(Box<Work>),
     Job(Job),
@@ -58,9 +58,9 @@ thread_local! {
 struct Local {
     inbox: Arc<Inbox>,
     runtime: RuntimeHandle,
-    timers: Wheel<Box<Work>>,
+    timers: Wheel<Ready>,
     /// Those that can be cancelled, and where they are in their wheel.
-    keyed: Wheel<(TimerKey, Box<Work>)>,
+    keyed: Wheel<(TimerKey, Ready)>,
     keys: HashMap<TimerKey, TimerId>,
     /// Deadlines of this turn that want the timer descriptor.
     sharp: Vec<Moment>,
@@ -79,7 +79,7 @@ impl Inbox {
     }
 
     /// Starts a timer on this inbox's poller: `work` gets ready at `at`. One with a key can be cancelled.
-    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Box<Work>) {
+    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Ready) {
         let mut work = Some(work);
         let here = self.with_local(|local| {
             if let Some(work) = work.take() {
@@ -230,8 +230,8 @@ impl Hook for Turn {
         for work in cancelled {
             work::contain(|| drop(work));
         }
-        while let Some(work) = with(|local| local.pop_due(now)) {
-            work::ready(work);
+        while let Some(ready) = with(|local| local.pop_due(now)) {
+            work::go(ready);
         }
         self.more = go_on();
         for job in with(|local| std::mem::take(&mut local.jobs)) {
@@ -292,7 +292,7 @@ fn with<R>(call: impl FnOnce(&mut Local) -> R) -> R {
 }
 
 impl Local {
-    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Box<Work>) {
+    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Ready) {
         if self.sharp.len() < SHARP_MAX && at - sys::now() < SHARP {
             self.sharp.push(at);
         }
@@ -306,11 +306,11 @@ impl Local {
         }
     }
 
-    fn cancel(&mut self, key: TimerKey) -> Option<Box<Work>> {
+    fn cancel(&mut self, key: TimerKey) -> Option<Ready> {
         self.keyed.cancel(self.keys.remove(&key)?).map(|(_, work)| work)
     }
 
-    fn pop_due(&mut self, now: Moment) -> Option<Box<Work>> {
+    fn pop_due(&mut self, now: Moment) -> Option<Ready> {
         if let Some((_, work)) = self.timers.pop_due(now) {
             return Some(work);
         }

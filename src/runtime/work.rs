@@ -11,6 +11,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::sync::thread_local;
 
@@ -22,6 +23,56 @@ pub(crate) trait Receive<O>: Send {
 
 /// Something that goes on.
 pub(crate) type Work = dyn Receive<()>;
+
+/// What several tasks report to, each by its number.
+pub(crate) trait Deliver<O>: Send + Sync {
+    /// A task is over, `None` without a result. Called once for each. Without a result it may be called while a stack
+    /// unwinds: it then must not call user code.
+    fn deliver(&self, index: u32, output: Option<O>);
+}
+
+/// The place of one of several tasks in what they report to: a million of them are a million of these, and not as many
+/// boxes. Dropped, it reports that nothing came.
+pub(crate) struct Place<O> {
+    to: Option<Arc<dyn Deliver<O>>>,
+    index: u32,
+}
+
+impl<O> Place<O> {
+    pub(crate) fn new(to: Arc<dyn Deliver<O>>, index: u32) -> Place<O> {
+        Place { to: Some(to), index }
+    }
+
+    /// Reports a result.
+    pub(crate) fn fill(mut self, output: O) {
+        if let Some(to) = self.to.take() {
+            to.deliver(self.index, Some(output));
+        }
+    }
+}
+
+impl<O> Drop for Place<O> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            to.deliver(self.index, None);
+        }
+    }
+}
+
+/// What is ready to go on.
+pub(crate) enum Ready {
+    Work(Box<Work>),
+    Place(Place<()>),
+}
+
+impl Ready {
+    fn go_on(self) {
+        match self {
+            Ready::Work(work) => work.receive(()),
+            Ready::Place(place) => place.fill(()),
+        }
+    }
+}
 
 /// A call to be made later.
 pub(crate) struct Later<F>(pub(crate) F);
@@ -54,8 +105,8 @@ struct Line {
     /// The address of the receiver that the loop has just handed out: what is given to it now nests in nothing else.
     direct: Cell<usize>,
     /// The one in front, if nothing was in line when it came: a series that goes from task to task never uses the queue.
-    front: Cell<Option<Box<Work>>>,
-    waiting: RefCell<VecDeque<Box<Work>>>,
+    front: Cell<Option<Ready>>,
+    waiting: RefCell<VecDeque<Ready>>,
     /// How many are in line, the one in front included.
     len: Cell<usize>,
     /// A piece of work runs, called by the loop.
@@ -66,6 +117,11 @@ struct Line {
 
 /// Has `work` go on on this thread: at once where nothing goes on yet, else in its turn.
 pub(crate) fn ready(work: Box<Work>) {
+    go(Ready::Work(work));
+}
+
+/// The same, of whatever is ready.
+pub(crate) fn go(work: Ready) {
     let mut work = Some(work);
     let taken = LINE.try_with(|line| {
         if let Some(work) = work.take() {
@@ -75,7 +131,7 @@ pub(crate) fn ready(work: Box<Work>) {
     });
     // The thread is ending, and its line is gone already.
     if let (Err(_), Some(work)) = (taken, work) {
-        run(|| work.receive(()));
+        run(|| work.go_on());
     }
 }
 
@@ -88,7 +144,7 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
             // The loop catches its panic.
             receiver.receive(output);
         } else if line.running.get() {
-            line.push(Box::new(Given { receiver, output }));
+            line.push(Ready::Work(Box::new(Given { receiver, output })));
         } else {
             line.running.set(true);
             let _reset = Reset(line);
@@ -101,6 +157,29 @@ pub(crate) fn give<O: Send + 'static>(receiver: Box<dyn Receive<O>>, output: O) 
     });
     if let (Err(_), Some((receiver, output))) = (taken, given) {
         run(|| receiver.receive(output));
+    }
+}
+
+/// The same, to one of several. It is never given directly: what comes of it waits until all have started.
+pub(crate) fn fill<O: Send + 'static>(place: Place<O>, output: O) {
+    let mut given = Some((place, output));
+    let taken = LINE.try_with(|line| {
+        let Some((place, output)) = given.take() else { return };
+        line.direct.set(NOBODY);
+        if line.running.get() {
+            line.push(Ready::Work(Box::new(Filled { place, output })));
+        } else {
+            line.running.set(true);
+            let _reset = Reset(line);
+            line.at_work.set(true);
+            run(|| place.fill(output));
+            line.done();
+            line.run_all();
+            line.at_work.set(false);
+        }
+    });
+    if let (Err(_), Some((place, output))) = (taken, given) {
+        run(|| place.fill(output));
     }
 }
 
@@ -187,7 +266,7 @@ impl Drop for Nested {
 }
 
 impl Line {
-    fn push(&self, work: Box<Work>) {
+    fn push(&self, work: Ready) {
         match self.len.replace(self.len.get() + 1) {
             0 => self.front.set(Some(work)),
             _ => self.waiting.borrow_mut().push_back(work),
@@ -195,7 +274,7 @@ impl Line {
     }
 
     /// The oldest. Nothing is borrowed when it runs.
-    fn pop(&self) -> Option<Box<Work>> {
+    fn pop(&self) -> Option<Ready> {
         let left = self.len.get().checked_sub(1)?;
         self.len.set(left);
         match self.front.take() {
@@ -218,7 +297,7 @@ impl Line {
         while self.len.get() > 0 {
             run(|| {
                 while let Some(work) = self.pop() {
-                    work.receive(());
+                    work.go_on();
                     self.done();
                 }
             });
@@ -237,7 +316,7 @@ impl Line {
         match self.pop() {
             Some(work) => {
                 self.at_work.set(true);
-                run(|| work.receive(()));
+                run(|| work.go_on());
                 self.at_work.set(false);
                 // Left over where a task panicked.
                 self.direct.set(NOBODY);
@@ -284,6 +363,19 @@ pub(crate) fn give_none_directly() {
 /// Calls what may panic, on behalf of somebody who must go on. What is dropped may, too.
 pub(crate) fn contain(call: impl FnOnce()) {
     run(call);
+}
+
+/// A result on its way to one of several.
+struct Filled<O> {
+    place: Place<O>,
+    output: O,
+}
+
+impl<O: Send> Receive<()> for Filled<O> {
+    fn receive(self: Box<Self>, (): ()) {
+        let Filled { place, output } = *self;
+        place.fill(output);
+    }
 }
 
 fn run(work: impl FnOnce()) {

@@ -62,6 +62,6 @@ struct Arrival<O> {
 impl<O: Send + 'static> Receive<()> for Arrival<O> {
     fn receive(self: Box<Self>, (): ()) {
         let Arrival { done, output } = *self;
-        done.into_receiver().receive(output);
+        done.receive(output);
     }
 }

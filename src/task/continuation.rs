@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::token::{Cancellation, Generation, Token};
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{self, Receive};
+use crate::runtime::work::{self, Deliver, Place, Ready, Receive};
 use crate::sync::Mutex;
 
 /// Goes on with the result of a task. Whoever holds it holds what comes after the task, the rest of a series and its
@@ -16,7 +16,27 @@ use crate::sync::Mutex;
 pub struct Continuation<O> {
     /// Where the task may have said how to cancel it. Dropped first: what comes next may have a task of its own.
     generation: Option<Generation>,
-    receiver: Box<dyn Receiver<O>>,
+    to: To<O>,
+}
+
+/// What a result goes to.
+enum To<O> {
+    Receiver(Box<dyn Receiver<O>>),
+    /// One of several tasks within another.
+    Seat(Seat<O>),
+}
+
+/// What several tasks run within.
+pub(super) trait Parent<O>: Deliver<O> {
+    fn runtime(&self) -> &RuntimeHandle;
+    /// The token that a task runs under.
+    fn token(&self, index: u32) -> Option<&Arc<Token>>;
+}
+
+/// The place of one of several tasks, seen as what they run within.
+struct Seat<O> {
+    parent: Option<Arc<dyn Parent<O>>>,
+    index: u32,
 }
 
 /// What receives the result of a task. When it is dropped instead, none comes.
@@ -27,14 +47,26 @@ pub(crate) trait Receiver<O>: Receive<O> {
 
 impl<O: Send + 'static> Continuation<O> {
     pub(crate) fn new(receiver: Box<dyn Receiver<O>>) -> Continuation<O> {
-        Continuation { generation: None, receiver }
+        Continuation { generation: None, to: To::Receiver(receiver) }
+    }
+
+    /// That of one of several tasks.
+    pub(super) fn of_child(parent: Arc<dyn Parent<O>>, index: u32) -> Continuation<O> {
+        Continuation { generation: None, to: To::Seat(Seat { parent: Some(parent), index }) }
     }
 
     /// The task is done. What comes next goes on on the calling thread: before this returns, or, where it is itself
     /// called by something of the runtime's, soon after.
     pub fn complete(self, output: O) {
         drop(self.generation);
-        work::give(self.receiver as Box<dyn Receive<O>>, output);
+        match self.to {
+            To::Receiver(receiver) => work::give(receiver as Box<dyn Receive<O>>, output),
+            To::Seat(seat) => {
+                if let Some(place) = seat.into_place() {
+                    work::fill(place, output);
+                }
+            }
+        }
     }
 
     /// The task panicked, with this payload. What comes after it is ended once the stack is whole again: `finally` is not to
@@ -45,27 +77,29 @@ impl<O: Send + 'static> Continuation<O> {
 
     /// The runtime that it runs on.
     pub fn runtime(&self) -> &RuntimeHandle {
-        self.receiver.runtime()
+        match &self.to {
+            To::Receiver(receiver) => receiver.runtime(),
+            To::Seat(seat) => seat.parent().runtime(),
+        }
     }
 
     /// Whether the task was cancelled; then its result does not matter any more.
     pub fn is_cancelled(&self) -> bool {
-        self.receiver.token().is_some_and(|token| token.is_cancelled())
+        self.token().is_some_and(|token| token.is_cancelled())
     }
 
     /// Whether anybody can cancel the task.
     pub fn can_be_cancelled(&self) -> bool {
-        self.receiver.token().is_some()
+        self.token().is_some()
     }
 
     /// Where the task can say how to cancel it. In this order: ask for it, put the continuation where it waits, then
     /// [`Cancellation::on_cancel`] with what takes it from there and drops it.
     pub fn cancellation(&mut self) -> Cancellation {
-        let token = self.receiver.token();
         if self.generation.is_none() {
-            self.generation = token.cloned().map(Generation);
+            self.generation = self.token().cloned().map(Generation);
         }
-        Cancellation::new(token)
+        Cancellation::new(self.token())
     }
 
     /// Puts the continuation where several can reach it; the first one completes it. Cancelling drops it.
@@ -83,14 +117,56 @@ impl<O: Send + 'static> Continuation<O> {
         Parked(place)
     }
 
-    /// What receives the result. Only for what has not said how to cancel it.
-    pub(crate) fn into_receiver(self) -> Box<dyn Receive<O>> {
+    /// Goes on with the result where it is called, in the loop. Only for what has not said how to cancel it.
+    pub(super) fn receive(self, output: O) {
         debug_assert!(self.generation.is_none(), "nobody would end the generation");
-        self.receiver
+        match self.to {
+            To::Receiver(receiver) => receiver.receive(output),
+            To::Seat(seat) => {
+                if let Some(place) = seat.into_place() {
+                    place.fill(output);
+                }
+            }
+        }
     }
 
     pub(super) fn token(&self) -> Option<&Arc<Token>> {
-        self.receiver.token()
+        match &self.to {
+            To::Receiver(receiver) => receiver.token(),
+            To::Seat(seat) => seat.parent().token(seat.index),
+        }
+    }
+}
+
+impl Continuation<()> {
+    /// What is ready once the task is done. Only for what has not said how to cancel it.
+    pub(super) fn into_ready(self) -> Ready {
+        debug_assert!(self.generation.is_none(), "nobody would end the generation");
+        match self.to {
+            To::Receiver(receiver) => Ready::Work(receiver),
+            To::Seat(mut seat) => match seat.parent.take() {
+                Some(parent) => Ready::Place(Place::new(parent, seat.index)),
+                None => unreachable!("a seat is left once"),
+            },
+        }
+    }
+}
+
+impl<O> Seat<O> {
+    fn parent(&self) -> &dyn Parent<O> {
+        self.parent.as_deref().expect("it is left once")
+    }
+
+    fn into_place(mut self) -> Option<Place<O>> {
+        self.parent.take().map(|parent| Place::new(parent as Arc<dyn Deliver<O>>, self.index))
+    }
+}
+
+impl<O> Drop for Seat<O> {
+    fn drop(&mut self) {
+        if let Some(parent) = self.parent.take() {
+            parent.deliver(self.index, None);
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::Task;
-use super::child::{Child, Parent, start_child};
-use super::continuation::Continuation;
+use super::child::start_child;
+use super::continuation::{Continuation, Parent};
 use super::outcome::{Dropped, Ended};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Deliver;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -144,7 +145,7 @@ impl<T: Task> Task for Parallel<T> {
             });
         }
         for (index, task) in self.tasks.into_iter().enumerate() {
-            let child = Child::continuation(&blocks[index / BLOCK], index % BLOCK);
+            let child = Continuation::of_child(blocks[index / BLOCK].clone(), (index % BLOCK) as u32);
             if !child.is_cancelled() {
                 start_child(task, child);
             }
@@ -190,15 +191,15 @@ impl<O> Block<O> {
     }
 }
 
-impl<O: Send + 'static> Parent<O> for Block<O> {
-    fn deliver(&self, index: usize, output: Option<O>) {
+impl<O: Send + 'static> Deliver<O> for Block<O> {
+    fn deliver(&self, index: u32, output: Option<O>) {
         let stop = match (&output, &self.group.stop_at) {
             (Some(output), Some(stop_at)) => stop_at(output),
             _ => false,
         };
         let all_of_block = {
             let mut state = lock(&self.state);
-            state.results[index] = output;
+            state.results[index as usize] = output;
             state.left -= 1;
             state.left == 0
         };
@@ -209,13 +210,15 @@ impl<O: Send + 'static> Parent<O> for Block<O> {
             self.group.cancel();
         }
     }
+}
 
+impl<O: Send + 'static> Parent<O> for Block<O> {
     fn runtime(&self) -> &RuntimeHandle {
         &self.group.runtime
     }
 
-    fn token(&self, index: usize) -> Option<&Arc<Token>> {
-        self.tokens.get(index)
+    fn token(&self, index: u32) -> Option<&Arc<Token>> {
+        self.tokens.get(index as usize)
     }
 }
 

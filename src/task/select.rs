@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::Task;
-use super::child::{Child, Parent, start_child};
-use super::continuation::Continuation;
+use super::child::start_child;
+use super::continuation::{Continuation, Parent};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Deliver;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Tasks that run side by side until one succeeds. The others are cancelled then, and not waited for.
@@ -122,7 +123,7 @@ where
             if !race.is_on() {
                 break;
             }
-            start_child(task, Child::continuation(&race, index));
+            start_child(task, Continuation::of_child(race.clone(), index as u32));
         }
     }
 }
@@ -190,21 +191,23 @@ impl<V: Send + 'static, E: Send + 'static> Race<V, E> {
     }
 }
 
-impl<V: Send + 'static, E: Send + 'static> Parent<Result<V, E>> for Race<V, E> {
-    fn deliver(&self, index: usize, output: Option<Result<V, E>>) {
+impl<V: Send + 'static, E: Send + 'static> Deliver<Result<V, E>> for Race<V, E> {
+    fn deliver(&self, index: u32, output: Option<Result<V, E>>) {
         match output {
             Some(Ok(value)) => self.win(value),
-            Some(Err(error)) => self.lose(index, Some(error)),
-            None => self.lose(index, None),
+            Some(Err(error)) => self.lose(index as usize, Some(error)),
+            None => self.lose(index as usize, None),
         }
     }
+}
 
+impl<V: Send + 'static, E: Send + 'static> Parent<Result<V, E>> for Race<V, E> {
     fn runtime(&self) -> &RuntimeHandle {
         &self.runtime
     }
 
-    fn token(&self, index: usize) -> Option<&Arc<Token>> {
-        self.tokens.get(index)
+    fn token(&self, index: u32) -> Option<&Arc<Token>> {
+        self.tokens.get(index as usize)
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tidegate_poller::sys;
 
 use super::Task;
-use super::child::{Child, Parent, start_within};
-use super::continuation::Continuation;
+use super::child::start_within;
+use super::continuation::{Continuation, Parent};
 use super::sync::Elapsed;
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
+use crate::runtime::work::Deliver;
 use crate::runtime::work::Receive;
 use crate::sync::Mutex;
 
@@ -52,7 +53,7 @@ impl<T: Task> Task for Timeout<T> {
             runtime.start_keyed_timer(sys::now() + self.time, Box::new(TimeUp { race: Some(race.clone()) }));
         let _ = race.timer.set(timer);
         if race.is_on() {
-            start_within(self.task, Child::continuation(&race, 0));
+            start_within(self.task, Continuation::of_child(race.clone(), 0));
         } else {
             // Whoever ended the race may not have known the timer yet.
             runtime.cancel_timer(timer);
@@ -94,8 +95,8 @@ impl<O: Send + 'static> Race<O> {
     }
 }
 
-impl<O: Send + 'static> Parent<O> for Race<O> {
-    fn deliver(&self, _: usize, output: Option<O>) {
+impl<O: Send + 'static> Deliver<O> for Race<O> {
+    fn deliver(&self, _: u32, output: Option<O>) {
         if let Some(done) = self.take() {
             self.cancel_timer();
             // Without a result, nothing comes of this either.
@@ -104,12 +105,14 @@ impl<O: Send + 'static> Parent<O> for Race<O> {
             }
         }
     }
+}
 
+impl<O: Send + 'static> Parent<O> for Race<O> {
     fn runtime(&self) -> &RuntimeHandle {
         &self.runtime
     }
 
-    fn token(&self, _: usize) -> Option<&Arc<Token>> {
+    fn token(&self, _: u32) -> Option<&Arc<Token>> {
         Some(&self.token)
     }
 }

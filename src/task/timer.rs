@@ -53,7 +53,7 @@ impl Task for Sleep {
             let timer = runtime.start_keyed_timer(at, Box::new(Fire(done)));
             cancellation.on_cancel(move || runtime.cancel_timer(timer));
         } else {
-            runtime.start_timer(at, done.into_receiver());
+            runtime.start_timer(at, done.into_ready());
         }
     }
 }

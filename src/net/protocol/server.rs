@@ -16,7 +16,7 @@ use super::spending::Spending;
 use crate::net::Listeners;
 use crate::record::Sinks;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::Later;
+use crate::runtime::work::{Later, Ready};
 use crate::task::{Continuation, Error, Parked, Series, Task};
 
 /// How connections are served.
@@ -235,7 +235,7 @@ impl Task for Stop {
                 cut.runtime.submit_to(poller, Box::new(cut_all));
             }
         });
-        state.runtime.start_timer(sys::now() + grace, Box::new(fire));
+        state.runtime.start_timer(sys::now() + grace, Ready::Work(Box::new(fire)));
     }
 }
 

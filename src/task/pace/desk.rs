@@ -16,7 +16,7 @@ use tidegate_poller::{Budget, Moment, sys};
 
 use super::Line;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{self, Receive};
+use crate::runtime::work::{self, Ready, Receive};
 use crate::task::continuation::Continuation;
 
 /// A line that nobody stood in for so long is forgotten, and with it its hold on its budgets. Until then it keeps its
@@ -144,7 +144,7 @@ impl Desk {
     fn finish(self: &Arc<Desk>, after: After, runtime: &RuntimeHandle) {
         if let Some((at, number)) = after.arm {
             let turn = Turn { desk: Some(self.clone()), runtime: runtime.clone(), number: Some(number) };
-            runtime.start_timer(at, Box::new(turn));
+            runtime.start_timer(at, Ready::Work(Box::new(turn)));
         }
         if after.granted.len() > 1 {
             work::give_none_directly();
