@@ -58,9 +58,10 @@ thread_local! {
 struct Local {
     inbox: Arc<Inbox>,
     runtime: RuntimeHandle,
-    timers: Wheel<Ready>,
+    /// Made when first needed: a wheel takes 30 kB, and a file server needs none.
+    timers: Option<Wheel<Ready>>,
     /// Those that can be cancelled, and where they are in their wheel.
-    keyed: Wheel<(TimerKey, Ready)>,
+    keyed: Option<Wheel<(TimerKey, Ready)>>,
     keys: HashMap<TimerKey, TimerId>,
     /// Deadlines of this turn that want the timer descriptor.
     sharp: Vec<Moment>,
@@ -178,8 +179,8 @@ pub(super) fn enter(poller: &mut Poller, inbox: Arc<Inbox>, runtime: RuntimeHand
     let local = Local {
         inbox: inbox.clone(),
         runtime,
-        timers: Wheel::new(poller.now()),
-        keyed: Wheel::new(poller.now()),
+        timers: None,
+        keyed: None,
         keys: HashMap::new(),
         sharp: Vec::new(),
         jobs: Vec::new(),
@@ -199,8 +200,8 @@ pub(super) fn leave() {
     if let Some(Local { inbox, timers, keyed, jobs, .. }) = LOCAL.take() {
         // One by one: a panic of one is not the others'.
         inbox.close().into_iter().for_each(|command| work::contain(|| drop(command)));
-        timers.into_items().for_each(|work| work::contain(|| drop(work)));
-        keyed.into_items().for_each(|work| work::contain(|| drop(work)));
+        timers.into_iter().flat_map(Wheel::into_items).for_each(|work| work::contain(|| drop(work)));
+        keyed.into_iter().flat_map(Wheel::into_items).for_each(|work| work::contain(|| drop(work)));
         jobs.into_iter().for_each(|job| work::contain(|| drop(job)));
     }
     while work::run_in_line(TURN_MAX) {}
@@ -252,8 +253,9 @@ impl Hook for Turn {
             return Some(Moment::FIRST);
         }
         with(|local| {
-            let timers = [local.timers.next_deadline(), local.keyed.next_deadline()];
-            timers.into_iter().flatten().min()
+            let timers = local.timers.as_ref().and_then(Wheel::next_deadline);
+            let keyed = local.keyed.as_ref().and_then(Wheel::next_deadline);
+            [timers, keyed].into_iter().flatten().min()
         })
     }
 }
@@ -298,23 +300,25 @@ impl Local {
         }
         match key {
             None => {
-                self.timers.insert(at, work);
+                self.timers.get_or_insert_with(|| Wheel::new(sys::now())).insert(at, work);
             }
             Some(key) => {
-                self.keys.insert(key, self.keyed.insert(at, (key, work)));
+                let keyed = self.keyed.get_or_insert_with(|| Wheel::new(sys::now()));
+                self.keys.insert(key, keyed.insert(at, (key, work)));
             }
         }
     }
 
     fn cancel(&mut self, key: TimerKey) -> Option<Ready> {
-        self.keyed.cancel(self.keys.remove(&key)?).map(|(_, work)| work)
+        let timer = self.keys.remove(&key)?;
+        self.keyed.as_mut()?.cancel(timer).map(|(_, work)| work)
     }
 
     fn pop_due(&mut self, now: Moment) -> Option<Ready> {
-        if let Some((_, work)) = self.timers.pop_due(now) {
+        if let Some((_, work)) = self.timers.as_mut().and_then(|timers| timers.pop_due(now)) {
             return Some(work);
         }
-        let (_, (key, work)) = self.keyed.pop_due(now)?;
+        let (_, (key, work)) = self.keyed.as_mut()?.pop_due(now)?;
         self.keys.remove(&key);
         Some(work)
     }

@@ -69,16 +69,18 @@ fn run(connections: usize, rate: u64, interval: Duration, path: &str) -> io::Res
     let mut places: Vec<Option<Download>> = (0..connections).map(|_| None).collect();
     let mut taken = 0;
     let mut next = Instant::now();
+    // No point without a connection: nothing is to be done there.
+    let points = GRID.min(connections.max(1));
     loop {
-        for point in 0..GRID {
-            next += interval / GRID as u32;
+        for point in 0..points {
+            next += interval / points as u32;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             while taken < connections {
                 let Some(download) = accept(&listener, path)? else { break };
                 places[taken] = Some(download);
                 taken += 1;
             }
-            let (from, to) = (connections * point / GRID, connections * (point + 1) / GRID);
+            let (from, to) = (connections * point / points, connections * (point + 1) / points);
             for place in &mut places[from..to] {
                 let Some(Download { stream, file, offset }) = place else { continue };
                 match rustix::fs::sendfile(&*stream, &*file, Some(offset), quantum) {
