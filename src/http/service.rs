@@ -3,6 +3,7 @@
 //! It must not know the sessions, which hold on to it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_poller::moment::Moment;
 
 use crate::http::clock::Clock;
-use crate::http::handler::Handler;
+use crate::http::handler::{ConnectionData, Handler};
 use crate::http::in_use::{FileId, InUse};
 use crate::http::work::Work;
 use crate::net::Pacing;
@@ -87,6 +88,8 @@ pub struct Service {
     /// What replies under way send.
     pub(super) files: RefCell<InUse<FileId, File>>,
     pub(super) pages: RefCell<InUse<u64, [u8]>>,
+    /// What handlers have left with connections, by the connection's number: few do, so that the others pay nothing for it.
+    pub(super) data: RefCell<HashMap<u64, Arc<ConnectionData>>>,
     #[expect(clippy::vec_box, reason = "lent as boxes: a session holds a pointer, not the state")]
     spare: RefCell<Vec<Box<Work>>>,
 }
@@ -113,6 +116,7 @@ impl Service {
             clock: RefCell::new(Clock::new(now, SystemTime::now())),
             files: RefCell::default(),
             pages: RefCell::default(),
+            data: RefCell::default(),
             spare: RefCell::default(),
         }
     }

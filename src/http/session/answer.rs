@@ -11,7 +11,7 @@ use tidegate_poller::{Io, Poller, Session, SocketHandle};
 
 use super::{HttpSession, Reading};
 use crate::http::exchange::Asked;
-use crate::http::handler::ExchangeContext;
+use crate::http::handler::{ConnectionData, ExchangeContext};
 use crate::http::reply::Reply;
 use crate::http::status::Status;
 use crate::runtime::work::Receive;
@@ -25,10 +25,10 @@ impl HttpSession {
         let Asked::Request(request) = &exchange.asked else { return };
         let (id, request) = (exchange.id, request.clone());
         let now = self.seat.wall(io.now());
-        let mut series = Series::new(ExchangeContext::new(request, io.peer(), now, self.data.clone()));
+        let mut series = Series::new(ExchangeContext::new(request, io.peer(), now, self.data(io.conn_id())));
         self.seat.handler.handle(&mut series);
         // Also where the exchange is cut later, the next one finds what it left.
-        self.data.clone_from(&series.context.connection);
+        self.keep(io.conn_id(), series.context.connection.as_ref());
         match series.end_now() {
             Ok(ended) => self.answered(io, ended),
             Err(series) => {
@@ -53,12 +53,22 @@ impl HttpSession {
         }
     }
 
+    /// What handlers have left with the connection.
+    fn data(&self, conn_id: u64) -> Option<Arc<ConnectionData>> {
+        self.has_data.then(|| self.seat.data.borrow().get(&conn_id).cloned()).flatten()
+    }
+
+    fn keep(&mut self, conn_id: u64, data: Option<&Arc<ConnectionData>>) {
+        if let Some(data) = data.filter(|_| !self.has_data) {
+            self.has_data = true;
+            self.seat.data.borrow_mut().insert(conn_id, data.clone());
+        }
+    }
+
     /// The series of an exchange has ended.
     fn answered(&mut self, io: &mut Io<'_>, ended: Ended<ExchangeContext>) {
         let Ended { outcome, mut context } = ended;
-        if let Some(data) = context.connection.take() {
-            self.data = Some(data);
-        }
+        self.keep(io.conn_id(), context.connection.take().as_ref());
         let reply = match outcome {
             Ok(()) => context.reply,
             Err(error) => {

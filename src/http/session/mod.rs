@@ -20,7 +20,6 @@ mod patience;
 mod replies;
 mod requests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::moment::Moment;
@@ -28,7 +27,6 @@ use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
 use crate::http::exchange::{Connection, Front, Phase};
-use crate::http::handler::ConnectionData;
 use crate::http::service::Seat;
 use crate::http::work::Work;
 use requests::worth_a_look;
@@ -42,8 +40,6 @@ pub(in crate::http) struct HttpSession {
     seat: Seat,
     /// Here only while something is under way.
     work: Option<Box<Work>>,
-    /// What handlers have left with the connection.
-    data: Option<Arc<ConnectionData>>,
     opened: Moment,
     /// When patience with the peer ends. The timer may be armed for earlier: it is set anew when it fires, so that
     /// a request costs no timer.
@@ -57,6 +53,8 @@ pub(in crate::http) struct HttpSession {
     reading_paused: bool,
     /// The peer will send no more.
     peer_finished: bool,
+    /// Handlers have left something with the connection; the service keeps it.
+    has_data: bool,
     /// The next reply is the last: the server is stopping, or what follows could be a body or a request.
     last_next: bool,
     /// The phase in which the end was decided on, once it was.
@@ -64,7 +62,7 @@ pub(in crate::http) struct HttpSession {
 }
 
 // Ten thousand idle connections have one each.
-const _: () = assert!(size_of::<HttpSession>() <= 64);
+const _: () = assert!(size_of::<HttpSession>() <= 56);
 
 /// What the reading side waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +82,7 @@ impl HttpSession {
         HttpSession {
             seat,
             work: None,
-            data: None,
+            has_data: false,
             opened: Moment::FIRST,
             deadline: None,
             timer: None,
@@ -192,6 +190,11 @@ impl Session for HttpSession {
     }
 
     fn closed(mut self: Box<Self>, record: ConnectionRecord) {
+        if self.has_data {
+            let gone = self.seat.data.borrow_mut().remove(&record.conn_id);
+            // With nothing borrowed: it may be the last to hold it.
+            drop(gone);
+        }
         if let Some(mut work) = self.work.take() {
             if let Some(token) = work.answering.take() {
                 token.cancel();
