@@ -315,3 +315,21 @@ fn data_of_a_client_that_left_may_panic_and_the_others_are_answered() {
     }
     running.stop();
 }
+
+#[test]
+fn a_handler_that_holds_its_poller_is_counted() {
+    let running = Running::start(|exchange: &mut Exchange| {
+        // The slowness itself.
+        if exchange.context.request().target() == b"/slow" {
+            std::thread::sleep(Duration::from_millis(80));
+        }
+    });
+    let mut wire = Wire::connect(running.address);
+    for target in ["/slow", "/quick"] {
+        wire.ask(target, "");
+        assert_eq!(wire.reply().head.status, 200);
+    }
+    // The turn of the first was over before the second was answered on the same poller.
+    assert!(running.server.runtime().figures().pollers_held >= 1);
+    running.stop();
+}
