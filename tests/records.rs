@@ -305,9 +305,9 @@ fn what_is_in_flight_is_finished_before_the_server_stops() {
 
 #[test]
 fn out_of_descriptors_it_sheds_callers_and_counts_them() {
-    // One poller. With two, one may take the very descriptor that the other has freed to shed a caller with; that caller
-    // then waits until there is room.
-    out_of_descriptors("1");
+    for pollers in ["1", "2"] {
+        out_of_descriptors(pollers);
+    }
 }
 
 fn out_of_descriptors(pollers: &str) {

@@ -354,24 +354,33 @@ impl AsRawFd for TimerFd {
 pub struct Reserve(Option<File>);
 
 impl Reserve {
-    /// Takes a descriptor.
-    pub fn open() -> io::Result<Reserve> {
-        let mut reserve = Reserve(None);
-        reserve.reopen()?;
-        Ok(reserve)
+    /// Not taken yet.
+    pub const fn new() -> Reserve {
+        Reserve(None)
     }
 
-    /// Gives it up; `false` when it was not there.
-    pub fn release(&mut self) -> bool {
-        self.0.take().is_some()
+    /// Whether it is there.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
     }
 
-    /// Takes it back, if it is not there.
+    /// Gives it up.
+    pub fn release(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes it, if it is not there.
     pub fn reopen(&mut self) -> io::Result<()> {
         if self.0.is_none() {
             self.0 = Some(File::open("/dev/null")?);
         }
         Ok(())
+    }
+}
+
+impl Default for Reserve {
+    fn default() -> Reserve {
+        Reserve::new()
     }
 }
 

@@ -306,12 +306,14 @@ fn a_descriptor_made_blocking_waits() {
 
 #[test]
 fn the_reserve_is_given_up_and_taken_back() {
-    let mut reserve = sys::Reserve::open().unwrap();
-    assert!(reserve.release());
-    assert!(!reserve.release());
-    reserve.reopen().unwrap();
-    reserve.reopen().unwrap();
-    assert!(reserve.release());
+    let mut reserve = sys::Reserve::new();
+    for _ in 0..2 {
+        assert!(!reserve.is_held());
+        reserve.reopen().unwrap();
+        reserve.reopen().unwrap();
+        assert!(reserve.is_held());
+        reserve.release();
+    }
 }
 
 #[test]

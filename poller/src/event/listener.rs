@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use mio::Interest;
@@ -15,6 +15,7 @@ use crate::due::Due;
 use crate::ledger::{Ledger, Teardown};
 use crate::record::{ConnectionRecord, End, Peer, Reason, Refusal, Role};
 use crate::session::{Acceptor, Admission};
+use crate::sys::Reserve;
 use crate::transport::Plain;
 
 /// Callers taken in one visit of a listener, then sockets are served first.
@@ -24,10 +25,20 @@ const CALLERS_WAIT_MAX: usize = 65_536;
 /// How long a listener that cannot accept waits before it tries again.
 const RETRY_NS: u64 = 100_000_000;
 
-/// Held alone while a reserve is given up, used and taken back: another poller's accept in between would take the
-/// descriptor for good, and this poller's callers would wait until somebody leaves. A file that is opened in between
-/// gives it back soon: then the retry finds it.
-static ACCEPTING: RwLock<()> = RwLock::new(());
+/// The descriptor that the process keeps to turn callers away with when it has no other. One for all pollers: each with
+/// its own would lose it to a neighbour, whose caller then keeps it. Held alone while it is given up, used and taken back,
+/// so that no other poller's accept comes in between; a file that is opened in between may take it, and whoever accepts
+/// next gives that descriptor back to it.
+static RESERVE: RwLock<Reserve> = RwLock::new(Reserve::new());
+
+/// Takes the reserve, if no poller of this process has it yet.
+pub(super) fn take_reserve() -> io::Result<()> {
+    reserve().reopen()
+}
+
+fn reserve() -> RwLockWriteGuard<'static, Reserve> {
+    RESERVE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A socket that listens.
 pub enum Listening {
@@ -116,12 +127,16 @@ impl Poller {
         listener.queued = false;
         for _ in 0..ACCEPTS_PER_VISIT {
             let Some(listener) = self.listeners.get_mut(index as usize) else { return };
-            let accepted = {
-                let _others_too = ACCEPTING.read().unwrap_or_else(PoisonError::into_inner);
-                listener.socket.accept()
+            let (accepted, has_reserve) = {
+                let reserve = RESERVE.read().unwrap_or_else(PoisonError::into_inner);
+                (listener.socket.accept(), reserve.is_held())
             };
             match accepted {
-                Ok((plain, peer)) => self.admit(index, plain, peer),
+                Ok((plain, peer)) if has_reserve => self.admit(index, plain, peer),
+                Ok((plain, peer)) => {
+                    self.give_to_reserve(plain);
+                    self.tell_shed(index, peer);
+                }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return,
                     Some(libc::EINTR | libc::ECONNABORTED) => {}
@@ -173,19 +188,16 @@ impl Poller {
     fn shed(&mut self, index: u32) -> bool {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return false };
         let accepted = {
-            let _alone = ACCEPTING.write().unwrap_or_else(PoisonError::into_inner);
-            self.reserve.release();
+            let mut reserve = reserve();
+            reserve.release();
             // Closed at once: the reserve comes back from the caller's descriptor.
             let accepted = listener.socket.accept().map(|(_, peer)| peer);
-            if let Err(error) = self.reserve.reopen() {
-                log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
-            }
+            self.reopen(&mut reserve);
             accepted
         };
         match accepted {
             Ok(peer) => {
-                add(&self.shared.counters.shed, 1);
-                self.tell_refused(index, peer, Reason::Descriptors);
+                self.tell_shed(index, peer);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -194,6 +206,24 @@ impl Poller {
                 false
             }
         }
+    }
+
+    /// The reserve was lost, so this caller cannot stay: nobody could be turned away any more.
+    fn give_to_reserve(&self, plain: Plain) {
+        let mut reserve = reserve();
+        drop(plain);
+        self.reopen(&mut reserve);
+    }
+
+    fn reopen(&self, reserve: &mut Reserve) {
+        if let Err(error) = reserve.reopen() {
+            log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
+        }
+    }
+
+    fn tell_shed(&mut self, index: u32, peer: Peer) {
+        add(&self.shared.counters.shed, 1);
+        self.tell_refused(index, peer, Reason::Descriptors);
     }
 
     fn refuse(&mut self, index: u32, plain: Plain, peer: Peer, refusal: Refusal) {

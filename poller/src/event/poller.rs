@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::figures::{add, average};
 use super::handle::{Handle, Shared, Work};
-use super::listener::Listener;
+use super::listener::{Listener, take_reserve};
 use super::socket::{Life, Socket};
 use super::watch::{Ready, Watched};
 use super::{Config, Hook, Io, SocketHandle};
@@ -55,7 +55,6 @@ pub struct Poller {
 
     pub(super) sockets: Slab<Socket>,
     pub(super) listeners: Slab<Listener>,
-    pub(super) reserve: sys::Reserve,
     pub(super) watched: Slab<Watched>,
     pub(super) watch_serial: u64,
 
@@ -95,6 +94,7 @@ impl Poller {
         let waker = mio::Waker::new(poll.registry(), WAKER)?;
         let timer_fd = sys::TimerFd::new()?;
         poll.registry().register(&mut SourceFd(&timer_fd.as_raw_fd()), TIMER_FD, Interest::READABLE)?;
+        take_reserve()?;
         let now = sys::now();
         let shared = Arc::new(Shared::new(waker));
         Ok(Poller {
@@ -105,7 +105,6 @@ impl Poller {
             in_turn: false,
             sockets: Slab::new(),
             listeners: Slab::new(),
-            reserve: sys::Reserve::open()?,
             watched: Slab::new(),
             watch_serial: 0,
             wheel: Wheel::new(now),
