@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, ffi, io};
 
-use tidegate::http::reply::{Body, Reply};
-use tidegate::http::status::Status;
-use tidegate::http::target::Target;
+use tidegate::http::StatusCode;
+use tidegate::http::codec::target::Target;
+use tidegate::http::{Body, Reply};
 use tidegate::http::{ExchangeContext, Files, Handler, Settings, serve};
 use tidegate::net::{Listeners, PacingBuilder};
 use tidegate::poller::{Config, file::Root};
@@ -53,7 +53,7 @@ impl Counting {
         let open = move || root.file(Path::new(ffi::OsStr::from_bytes(&path)), false);
         exchange.push(blocking(open), |opened, exchange| {
             let Ok(file) = opened? else {
-                exchange.context.reply = Reply::error(Status::NOT_FOUND);
+                exchange.context.reply = Reply::error(StatusCode::NOT_FOUND);
                 return Ok(());
             };
             exchange.push(read_up_to(Arc::new(file), COUNTED_MAX), |bytes, exchange| {

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use support::Wire;
-use tidegate::http::reply::Body;
+use tidegate::http::Body;
 use tidegate::http::{ExchangeContext, Handler, Server, Settings, serve};
 use tidegate::net::Listeners;
 use tidegate::poller::{Config, ConnectionRecord};

@@ -1,8 +1,9 @@
-//! HTTP/1.1 for servers.
+//! HTTP/1.1.
 //!
-//! The codec is pure: [`request`], [`target`], [`range`], [`conditional`] and [`reply`] turn bytes into values and
-//! back, and know no socket. On top of it, a session lives on each socket (see the module `session`), a [`Handler`]
-//! answers, and the [`Door`] lets callers in. [`Files`] is the handler that serves a folder.
+//! The [`codec`] is pure: bytes to values and back. Bodies are whole or streams ([`body`]). On top of both, the [`server`]
+//! has a session on each socket and has a [`Handler`] answer; [`Files`] is the handler that serves a folder.
+//!
+//! Names that other crates know, too, are those of the crate `http`: [`Method`], [`StatusCode`], [`Version`], [`header`].
 //!
 //! A server of this folder, each connection at 1 MB/s:
 //!
@@ -21,30 +22,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod conditional;
-pub mod listing;
-pub mod mime;
-pub mod range;
-pub mod reply;
-pub mod request;
-pub mod status;
-pub mod target;
+pub mod body;
+pub mod codec;
+pub mod files;
+pub mod server;
 
-mod busy;
-mod clock;
-mod door;
-mod exchange;
-mod files;
-mod handler;
-mod in_use;
-mod serve;
-mod service;
-mod session;
-mod work;
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-pub use door::Door;
+pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, body_stream};
+pub use codec::fields::Fields;
+pub use codec::request::Request;
 pub use files::Files;
-pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
-pub use in_use::FileId;
-pub use serve::{Server, serve, serve_files};
-pub use service::{Census, Service, Settings};
+pub use server::{
+    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, Service, Settings,
+    serve, serve_files,
+};

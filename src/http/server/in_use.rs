@@ -5,15 +5,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-/// Names a file while it is open: device and inode. While somebody has it open, the inode is not used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileId {
-    /// The device.
-    pub device: u64,
-    /// The inode.
-    pub inode: u64,
-}
-
 /// Things by their names, while somebody holds them. It keeps none itself.
 #[derive(Debug)]
 pub(super) struct InUse<K, T: ?Sized> {
@@ -54,6 +45,7 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::http::body::FileId;
 
     fn file() -> Arc<File> {
         Arc::new(File::open("/dev/null").unwrap())

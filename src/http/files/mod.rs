@@ -5,6 +5,11 @@
 //! directories. What is not, and answers 404: names that start with a dot (save `/.well-known`), pipes, sockets,
 //! devices, and links that lead out of the root.
 
+pub mod conditional;
+pub mod listing;
+pub mod mime;
+pub mod range;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -18,17 +23,18 @@ use std::time::SystemTime;
 use tidegate_poller::file::Root;
 use tidegate_poller::offload::Full;
 
-use crate::http::conditional::{self, Validators, Verdict};
-use crate::http::handler::{ExchangeContext, Handler};
-use crate::http::in_use::FileId;
-use crate::http::listing::{self, Entry};
-use crate::http::mime::MediaType;
-use crate::http::range::{self, Asked};
-use crate::http::reply::{Body, Reply};
-use crate::http::request::{Method, Request};
-use crate::http::status::Status;
-use crate::http::target::Target;
+use crate::http::Method;
+use crate::http::Reply;
+use crate::http::StatusCode;
+use crate::http::body::{Body, FileId, Intake};
+use crate::http::codec::request::Request;
+use crate::http::codec::target::Target;
+use crate::http::{ExchangeContext, Handler};
 use crate::task::{Series, blocking};
+use conditional::{Validators, Verdict};
+use listing::Entry;
+use mime::MediaType;
+use range::Asked;
 
 /// Serves what is below a root.
 #[derive(Clone, Debug)]
@@ -43,7 +49,14 @@ impl Files {
     }
 }
 
+/// The most of a request body that is read, to be thrown away.
+const BODY_MAX: u64 = 64 * 1024;
+
 impl Handler for Files {
+    fn intake(&self, _: &Request) -> Intake {
+        Intake::Discard { max_bytes: BODY_MAX }
+    }
+
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {
         let (request, now) = (exchange.context.request().clone(), exchange.context.now());
         match answer(&self.root, &request, now, true) {
@@ -55,7 +68,7 @@ impl Handler for Files {
                 exchange.push(blocking(job), |answered, exchange| {
                     exchange.context.reply = match answered {
                         Ok(Ok(reply)) => reply,
-                        Ok(Err(MayBlock)) | Err(Full) => Reply::error(Status::UNAVAILABLE),
+                        Ok(Err(MayBlock)) | Err(Full) => Reply::error(StatusCode::SERVICE_UNAVAILABLE),
                     };
                     Ok(())
                 });
@@ -72,25 +85,25 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 const INDEX: &[u8] = b"index.html";
 
 fn answer(root: &Root, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
-    match request.method() {
-        Method::Get | Method::Head => {}
-        Method::Options => {
-            let mut reply = Reply::new(Status::NO_CONTENT);
-            reply.fields.add("Allow", format_args!("{METHODS}"));
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => {
+            let mut reply = Reply::new(StatusCode::NO_CONTENT);
+            reply.fields.add("Allow", METHODS);
             return Ok(reply);
         }
-        Method::Other => {
-            let mut reply = Reply::error(Status::METHOD_NOT_ALLOWED);
-            reply.fields.add("Allow", format_args!("{METHODS}"));
+        _ => {
+            let mut reply = Reply::error(StatusCode::METHOD_NOT_ALLOWED);
+            reply.fields.add("Allow", METHODS);
             return Ok(reply);
         }
     }
     let target = match Target::parse(request.target()) {
         Ok(target) => target,
-        Err(why) => return Ok(Reply::explained(Status::BAD_REQUEST, why)),
+        Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
     };
     if target.is_hidden() {
-        return Ok(Reply::error(Status::NOT_FOUND));
+        return Ok(Reply::error(StatusCode::NOT_FOUND));
     }
     match find(root, &target, cached_only) {
         Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
@@ -201,32 +214,32 @@ fn file_reply(
     let length = metadata.len();
     let validators = Validators::new(length, metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), now);
     let asked = match conditional::weigh(request, &validators) {
-        Verdict::Failed => return Reply::error(Status::PRECONDITION_FAILED),
+        Verdict::Failed => return Reply::error(StatusCode::PRECONDITION_FAILED),
         Verdict::NotModified => {
-            let mut reply = Reply::new(Status::NOT_MODIFIED);
+            let mut reply = Reply::new(StatusCode::NOT_MODIFIED);
             add_validators(&mut reply, &validators);
             return reply;
         }
         // RFC 9110 section 14.2: a range means something for GET only.
-        Verdict::Proceed { ranges: true } if request.method() == Method::Get => {
+        Verdict::Proceed { ranges: true } if request.method() == Method::GET => {
             request.field("range").map_or(Asked::Whole, |field| range::parse(field, length))
         }
         Verdict::Proceed { .. } => Asked::Whole,
     };
     let (status, part) = match asked {
-        Asked::Whole => (Status::OK, 0..length),
-        Asked::Part(part) => (Status::PARTIAL_CONTENT, part),
+        Asked::Whole => (StatusCode::OK, 0..length),
+        Asked::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
         Asked::Nothing => {
-            let mut reply = Reply::error(Status::RANGE_NOT_SATISFIABLE);
+            let mut reply = Reply::error(StatusCode::RANGE_NOT_SATISFIABLE);
             reply.fields.add("Content-Range", format_args!("bytes */{length}"));
             return reply;
         }
     };
     let mut reply = Reply::new(status);
-    reply.fields.add("Content-Type", format_args!("{media}"));
+    reply.fields.add("Content-Type", media);
     add_validators(&mut reply, &validators);
-    reply.fields.add("Accept-Ranges", format_args!("bytes"));
-    if status == Status::PARTIAL_CONTENT {
+    reply.fields.add("Accept-Ranges", "bytes");
+    if status == StatusCode::PARTIAL_CONTENT {
         reply.fields.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
     }
     let id = FileId { device: metadata.dev(), inode: metadata.ino() };
@@ -235,44 +248,43 @@ fn file_reply(
 }
 
 fn add_validators(reply: &mut Reply, validators: &Validators) {
-    reply.fields.add("ETag", format_args!("{}", validators.etag()));
+    reply.fields.add("ETag", validators.etag());
     if let Some(date) = validators.last_modified() {
-        reply.fields.add("Last-Modified", format_args!("{date}"));
+        reply.fields.add("Last-Modified", date);
     }
 }
 
 fn page_reply(page: String) -> Reply {
-    let mut reply = Reply::new(Status::OK);
-    reply.fields.add("Content-Type", format_args!("text/html; charset=utf-8"));
+    let mut reply = Reply::new(StatusCode::OK);
+    reply.fields.add("Content-Type", "text/html; charset=utf-8");
     // Names are strangers' text: should the escaping ever fail, nothing runs.
-    reply
-        .fields
-        .add("Content-Security-Policy", format_args!("default-src 'none'; style-src 'unsafe-inline'"));
-    reply.fields.add("Cache-Control", format_args!("no-cache"));
+    reply.fields.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+    reply.fields.add("Cache-Control", "no-cache");
     reply.body = Body::page(page.into_bytes());
     reply
 }
 
 fn redirect(target: &Target<'_>) -> Reply {
     let location = target.directory_location();
-    let mut reply = Reply::explained(Status::MOVED_PERMANENTLY, &format!("This is a directory: {location}"));
-    reply.fields.add("Location", format_args!("{location}"));
+    let mut reply =
+        Reply::explained(StatusCode::MOVED_PERMANENTLY, &format!("This is a directory: {location}"));
+    reply.fields.add("Location", location);
     reply
 }
 
-fn status_of(error: &io::Error, path: &[u8]) -> Status {
+fn status_of(error: &io::Error, path: &[u8]) -> StatusCode {
     match error.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => Status::FORBIDDEN,
+        Some(libc::EACCES | libc::EPERM) => StatusCode::FORBIDDEN,
         // A link in circles or out of the root, a name that is too long, a socket: all are "not here".
         Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG) => {
-            Status::NOT_FOUND
+            StatusCode::NOT_FOUND
         }
-        Some(libc::ENXIO | libc::ENODEV) => Status::NOT_FOUND,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => Status::UNAVAILABLE,
-        None if error.kind() == io::ErrorKind::NotFound => Status::NOT_FOUND,
+        Some(libc::ENXIO | libc::ENODEV) => StatusCode::NOT_FOUND,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => StatusCode::SERVICE_UNAVAILABLE,
+        None if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
         _ => {
             log::warn!("cannot read {:?}: {error}", PathBuf::from(as_path(path)));
-            Status::INTERNAL_ERROR
+            StatusCode::INTERNAL_SERVER_ERROR
         }
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use tidegate_poller::{Io, Poller, Session, SocketHandle};
 
 use super::{HttpSession, Reading};
-use crate::http::exchange::Asked;
-use crate::http::handler::{ConnectionData, ExchangeContext};
-use crate::http::reply::Reply;
-use crate::http::status::Status;
+use crate::http::StatusCode;
+use crate::http::body::RequestBody;
+use crate::http::server::exchange::Asked;
+use crate::http::server::handler::{ConnectionData, ExchangeContext};
+use crate::http::server::reply::Reply;
 use crate::runtime::work::Receive;
 use crate::runtime::{Running, RuntimeHandle};
 use crate::task::{Continuation, Ended, Receiver, Series, SeriesError, Token, start};
@@ -25,7 +26,9 @@ impl HttpSession {
         let Asked::Request(request) = &exchange.asked else { return };
         let (id, request) = (exchange.id, request.clone());
         let now = self.seat.wall(io.now());
-        let mut series = Series::new(ExchangeContext::new(request, io.peer(), now, self.data(io.conn_id())));
+        let body = self.work().body.take().map_or(RequestBody::None, RequestBody::Whole);
+        let context = ExchangeContext::new(request, body, io.peer(), now, self.data(io.conn_id()));
+        let mut series = Series::new(context);
         self.seat.handler.handle(&mut series);
         // Also where the exchange is cut later, the next one finds what it left.
         self.keep(io.conn_id(), series.context.connection.as_ref());
@@ -40,7 +43,7 @@ impl HttpSession {
                 };
                 // Counted, so that a runtime that stops waits for it.
                 let Some(running) = runtime.begin(cut) else {
-                    return self.reply(io, Reply::error(Status::UNAVAILABLE).closing());
+                    return self.reply(io, Reply::error(StatusCode::SERVICE_UNAVAILABLE).closing());
                 };
                 self.work().answering = Some(token.clone());
                 self.reading = Reading::Handler;
@@ -76,7 +79,7 @@ impl HttpSession {
                     let path = context.request().target();
                     log::error!("no answer to {:?}: {error}", String::from_utf8_lossy(path));
                 }
-                Reply::error(Status::INTERNAL_ERROR)
+                Reply::error(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
         self.reply(io, reply);
@@ -92,7 +95,7 @@ impl HttpSession {
         self.work().answering = None;
         match ended {
             Some(ended) => self.answered(io, ended),
-            None => self.reply(io, Reply::error(Status::INTERNAL_ERROR)),
+            None => self.reply(io, Reply::error(StatusCode::INTERNAL_SERVER_ERROR)),
         }
         self.go_on(io);
     }

@@ -3,10 +3,11 @@
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 use tidegate_poller::{Io, Session};
 
-use crate::http::reply::Body;
-use crate::http::reply::{Persistence, Reply, write_head};
-use crate::http::service::Seat;
-use crate::http::status::Status;
+use crate::http::Body;
+use crate::http::StatusCode;
+use crate::http::body::Framing;
+use crate::http::server::reply::{Persistence, Reply, write_head};
+use crate::http::server::service::Seat;
 
 /// Answers 503 whatever is asked, without waiting for it.
 pub(super) struct Busy {
@@ -21,11 +22,18 @@ impl Busy {
 
 impl Session for Busy {
     fn opened(&mut self, io: &mut Io<'_>) {
-        let mut reply = Reply::error(Status::UNAVAILABLE);
-        reply.fields.add("Retry-After", format_args!("1"));
+        let mut reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE);
+        reply.fields.add("Retry-After", 1);
         let mut out = io.buffer();
         self.seat.wall(io.now());
-        write_head(&mut out, &reply, self.seat.clock.borrow_mut().date(io.now()), Persistence::Closed);
+        let framing = Framing::Length(reply.body.len().unwrap_or_default());
+        write_head(
+            &mut out,
+            &reply,
+            self.seat.clock.borrow_mut().date(io.now()),
+            framing,
+            Persistence::Closed,
+        );
         if let Body::Bytes(bytes) = &reply.body {
             out.extend_from_slice(bytes);
         }

@@ -26,9 +26,9 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
-use crate::http::exchange::{Connection, Front, Phase};
-use crate::http::service::Seat;
-use crate::http::work::Work;
+use crate::http::server::exchange::{Connection, Front, Phase};
+use crate::http::server::service::Seat;
+use crate::http::server::work::Work;
 use requests::worth_a_look;
 
 /// What timers are for.

@@ -7,15 +7,15 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Reason;
 
 use super::{HttpSession, Reading};
-use crate::http::exchange::{Asked, Exchange};
-use crate::http::reply::Reply;
-use crate::http::request::{HEAD_MAX, Method, Parsed, Refused, Request, parse};
-use crate::http::status::Status;
+use crate::http::Method;
+use crate::http::StatusCode;
+use crate::http::body::Intake;
+use crate::http::codec::request::{HEAD_MAX, Parsed, Refused, Request, parse};
+use crate::http::server::exchange::{Asked, Exchange};
+use crate::http::server::reply::Reply;
 
 /// The most replies queued at a time.
 const AHEAD_MAX: usize = 16;
-/// The most of a request body that is read, to be thrown away, so that the connection can go on after it.
-const BODY_MAX: u64 = 64 * 1024;
 
 impl HttpSession {
     /// Uses what it can of `input`; says how much.
@@ -43,6 +43,9 @@ impl HttpSession {
                     let work = self.work();
                     let part = work.body_left.min(rest.len() as u64);
                     work.body_left -= part;
+                    if let Some(body) = &mut work.body {
+                        body.extend_from_slice(&rest[..part as usize]);
+                    }
                     used += part as usize;
                     if let Some(exchange) = work.exchanges.back_mut() {
                         exchange.body_in += part;
@@ -96,19 +99,26 @@ impl HttpSession {
 
     pub(super) fn begin(&mut self, io: &mut Io<'_>, request: Request, head_in: usize) {
         let body = request.body_length();
-        let (method, unread) = (request.method(), body > BODY_MAX || request.expects_continue());
+        let (max_bytes, whole) = match self.seat.handler.intake(&request) {
+            Intake::Whole { max_bytes } | Intake::Stream { max_bytes } => (max_bytes, true),
+            Intake::Discard { max_bytes } => (max_bytes, false),
+        };
+        let refused = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let unread = body > max_bytes || request.expects_continue();
         self.open_exchange(Asked::Request(Arc::new(request)), head_in, io.now());
         if body == 0 {
             self.handle(io);
         } else if !unread {
-            self.work().body_left = body;
+            let work = self.work();
+            work.body_left = body;
+            work.body = whole.then(Vec::new);
             self.reading = Reading::Body;
-        } else if method == Method::Other {
+        } else if refused {
             // It will be refused for its method, which says more than its size does.
             self.last_next = true;
             self.handle(io);
-        } else if body > BODY_MAX {
-            self.last_reply(io, Reply::error(Status::CONTENT_TOO_LARGE), Reason::Denied);
+        } else if body > max_bytes {
+            self.last_reply(io, Reply::error(StatusCode::PAYLOAD_TOO_LARGE), Reason::Denied);
         } else {
             // A client that waits for "100 Continue" may send the body after all: no telling what comes next.
             self.last_next = true;
@@ -118,8 +128,10 @@ impl HttpSession {
 
     pub(super) fn refuse(&mut self, io: &mut Io<'_>, refused: Refused) {
         let reason = match refused.status {
-            Status::BAD_REQUEST | Status::VERSION_NOT_SUPPORTED => Reason::ProtocolError,
-            Status::CONTENT_TOO_LARGE | Status::URI_TOO_LONG | Status::FIELDS_TOO_LARGE => Reason::Denied,
+            StatusCode::BAD_REQUEST | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Reason::ProtocolError,
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Reason::Denied,
             _ => Reason::LocalClose,
         };
         let asked = match refused.request {

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use tidegate_poller::record::Peer;
 
-use crate::http::reply::Reply;
-use crate::http::request::Request;
-use crate::http::status::Status;
+use crate::http::StatusCode;
+use crate::http::body::{Intake, RequestBody};
+use crate::http::codec::request::Request;
+use crate::http::server::reply::Reply;
 use crate::task::Series;
 
 /// Answers requests; lives on one poller's thread. A closure will do.
@@ -31,16 +32,25 @@ use crate::task::Series;
 /// serve(handler, listeners, Settings::default(), Default::default(), 1_000, &Default::default())?.join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Handler {
+pub trait Handler: 'static {
     /// Answers a request. It is called on the poller's thread and must not block: it sets the reply, or adds the tasks
     /// that will, and may have the poller for a few milliseconds at most.
     ///
     /// The reply goes when the series has ended well, as the context has it then. A series that ends with an error is
     /// answered with 500, and the error is logged. When the client leaves before that, the series is cancelled.
     fn handle(&self, exchange: &mut Series<ExchangeContext>);
+
+    /// What it wants of a request's body: asked when the head is there. By default all of it, up to 1 MiB.
+    fn intake(&self, request: &Request) -> Intake {
+        let _ = request;
+        Intake::Whole { max_bytes: BODY_MAX }
+    }
 }
 
-impl<F: Fn(&mut Series<ExchangeContext>)> Handler for F {
+/// What a handler that does not say takes.
+const BODY_MAX: u64 = 1024 * 1024;
+
+impl<F: Fn(&mut Series<ExchangeContext>) + 'static> Handler for F {
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {
         self(exchange);
     }
@@ -50,6 +60,8 @@ impl<F: Fn(&mut Series<ExchangeContext>)> Handler for F {
 #[derive(Debug)]
 pub struct ExchangeContext {
     request: Arc<Request>,
+    /// The request's body.
+    pub body: RequestBody,
     /// What will be answered; 200 without a body until a handler says otherwise.
     pub reply: Reply,
     /// Data of this exchange, kept until it has been answered.
@@ -62,13 +74,15 @@ pub struct ExchangeContext {
 impl ExchangeContext {
     pub(super) fn new(
         request: Arc<Request>,
+        body: RequestBody,
         peer: Peer,
         now: SystemTime,
         connection: Option<Arc<ConnectionData>>,
     ) -> ExchangeContext {
         ExchangeContext {
             request,
-            reply: Reply::new(Status::OK),
+            body,
+            reply: Reply::new(StatusCode::OK),
             data: Extensions::default(),
             peer,
             now,

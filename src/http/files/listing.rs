@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::http::target::{encode_part, encode_path};
+use crate::http::codec::target::{encode_part, encode_path};
 
 /// The most entries a page has. A directory can have millions; a page of them would help nobody and would have
 /// to be held in memory.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::http::request::Request;
+use crate::http::codec::request::Request;
 
 /// The last second an HTTP date can say: year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -119,7 +119,7 @@ fn seconds_of(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::{Parsed, parse};
+    use crate::http::codec::request::{Parsed, parse};
 
     const SECONDS: i64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";

@@ -7,10 +7,10 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 
 use super::{HttpSession, PATIENCE, Reading};
-use crate::http::exchange::{Asked, Exchange, Phase};
-use crate::http::reply::Reply;
-use crate::http::status::Status;
-use crate::http::work::Work;
+use crate::http::StatusCode;
+use crate::http::server::exchange::{Asked, Exchange, Phase};
+use crate::http::server::reply::Reply;
+use crate::http::server::work::Work;
 
 /// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
 /// awaited in return.
@@ -147,13 +147,13 @@ impl HttpSession {
         self.deadline = None;
         let partial = self.work.as_ref().and_then(|work| work.partial_head());
         if self.reading == Reading::Body {
-            self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout);
+            self.last_reply(io, Reply::error(StatusCode::REQUEST_TIMEOUT), Reason::Timeout);
         } else if let Some(partial) = partial {
             let (line, head_in) =
                 (first_line(partial), self.work.as_ref().map_or(0, |work| work.input.len()));
             self.work().input.clear();
             self.open_exchange(Asked::Broken(line), head_in, io.now());
-            self.last_reply(io, Reply::error(Status::REQUEST_TIMEOUT), Reason::Timeout);
+            self.last_reply(io, Reply::error(StatusCode::REQUEST_TIMEOUT), Reason::Timeout);
         } else {
             let timeouts = &self.seat.settings;
             let quiet = if self.exchanges > 0 { timeouts.idle_timeout } else { timeouts.header_timeout };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidegate_poller::moment::Moment;
 
-use crate::http::exchange::{Exchange, Front};
+use crate::http::server::exchange::{Exchange, Front};
 use crate::task::Token;
 
 /// What of a buffer is kept for the next request.
@@ -28,6 +28,8 @@ pub(super) struct Work {
     pub(super) resumed: Option<Moment>,
     /// Bytes of body still to come.
     pub(super) body_left: u64,
+    /// What came of it, where the handler wants it whole.
+    pub(super) body: Option<Vec<u8>>,
     /// In order. All but the last have their reply in the outbox.
     pub(super) exchanges: VecDeque<Exchange>,
     /// How things stood when the gate was done with the exchange before, or this one came first.

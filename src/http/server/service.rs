@@ -13,10 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use tidegate_poller::moment::Moment;
 
-use crate::http::clock::Clock;
-use crate::http::handler::{ConnectionData, Handler};
-use crate::http::in_use::{FileId, InUse};
-use crate::http::work::Work;
+use crate::http::body::FileId;
+use crate::http::server::clock::Clock;
+use crate::http::server::handler::{ConnectionData, Handler};
+use crate::http::server::in_use::InUse;
+use crate::http::server::work::Work;
 use crate::net::Pacing;
 use crate::record::Sinks;
 use crate::runtime::RuntimeHandle;

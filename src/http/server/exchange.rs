@@ -8,9 +8,10 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{End, Pauses, Peer, Reason};
 use tidegate_poller::{ConnectionRecord, Passed, Role};
 
-use crate::http::clock::Clock;
-use crate::http::request::{Method, Request, Version};
-use crate::http::status::Status;
+use crate::http::StatusCode;
+use crate::http::codec::request::Request;
+use crate::http::server::clock::Clock;
+use crate::http::{Method, Version};
 use crate::record::{ExchangeRecord, Words};
 
 /// The phases of a connection and of an exchange, as records name them.
@@ -63,9 +64,10 @@ pub(super) enum Asked {
 /// What is known of a reply when it is queued.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyFacts {
-    pub(super) status: Status,
+    pub(super) status: StatusCode,
     pub(super) head_len: u64,
-    pub(super) body_len: u64,
+    /// `None`: as long as the stream turns out to be.
+    pub(super) body_len: Option<u64>,
     /// How the exchange ends when all of it has gone.
     pub(super) end: End,
     pub(super) phase: Phase,
@@ -139,11 +141,18 @@ impl Exchange {
     ) -> ExchangeRecord {
         // The poller passes what was marked, in order, so both are there.
         let begun = self.begun.unwrap_or(Begun::new(mark, at));
+        let sent = mark.offset - begun.offset;
         let (head_out, body_out, end, phase) = match self.reply {
-            Some(reply) => (reply.head_len, reply.body_len, reply.end, reply.phase),
+            Some(reply) => {
+                let body_out = sent - reply.head_len;
+                debug_assert!(
+                    reply.body_len.is_none_or(|len| len == body_out),
+                    "what went is what was queued"
+                );
+                (reply.head_len, body_out, reply.end, reply.phase)
+            }
             None => (0, 0, End::local(Reason::Internal), Phase::Reply),
         };
-        debug_assert_eq!(mark.offset - begun.offset, head_out + body_out, "what went is what was queued");
         let mut record = self.known(connection, clock);
         record.resp_header_bytes = head_out;
         record.resp_body_bytes = body_out;
@@ -175,7 +184,9 @@ impl Exchange {
         let closed = (opened + record.duration).max(self.latest());
         cut.total = closed - self.started;
         if let (Some(begun), Some(reply)) = (self.begun, self.reply) {
-            let sent = record.plain_out.saturating_sub(begun.offset).min(reply.head_len + reply.body_len);
+            // What lies behind it is another's, unless it is a stream, which is the last.
+            let most = reply.body_len.map_or(u64::MAX, |len| reply.head_len + len);
+            let sent = record.plain_out.saturating_sub(begun.offset).min(most);
             cut.resp_header_bytes = sent.min(reply.head_len);
             cut.resp_body_bytes = sent - cut.resp_header_bytes;
             cut.wire_out = sent;
@@ -206,7 +217,7 @@ impl Exchange {
             peer: connection.peer,
             role: connection.role,
             words: self.asked.words(),
-            status: self.reply.map(|reply| reply.status.code()),
+            status: self.reply.map(|reply| reply.status.as_u16()),
             req_header_bytes: self.head_in,
             req_body_bytes: self.body_in,
             resp_header_bytes: 0,
@@ -232,10 +243,10 @@ impl Begun {
 
 impl Asked {
     /// The method, as far as one can be made out: also a head that cannot be read may have asked for no body.
-    pub(super) fn method(&self) -> Option<Method> {
+    pub(super) fn method(&self) -> Option<&Method> {
         match self {
             Asked::Request(request) => Some(request.method()),
-            Asked::Broken(line) if line.starts_with(b"HEAD ") => Some(Method::Head),
+            Asked::Broken(line) if line.starts_with(b"HEAD ") => Some(&Method::HEAD),
             Asked::Broken(_) => None,
         }
     }
@@ -245,8 +256,8 @@ impl Asked {
             Asked::Broken(line) => Words::broken(line),
             Asked::Request(request) => {
                 let version = match request.version() {
-                    Version::Http10 => &b"HTTP/1.0"[..],
-                    Version::Http11 => b"HTTP/1.1",
+                    Version::HTTP_10 => &b"HTTP/1.0"[..],
+                    _ => b"HTTP/1.1",
                 };
                 let (referer, agent) = (request.field("referer"), request.field("user-agent"));
                 Words::new(request.method_text(), request.target(), version, referer, agent)
@@ -283,7 +294,8 @@ mod tests {
     /// Whose reply is queued.
     fn replied(id: u64, started: Moment) -> Exchange {
         let end = End::local(Reason::Ok);
-        let reply = ReplyFacts { status: Status::OK, head_len: 9, body_len: 0, end, phase: Phase::Reply };
+        let reply =
+            ReplyFacts { status: StatusCode::OK, head_len: 9, body_len: Some(0), end, phase: Phase::Reply };
         let mut exchange = Exchange::new(id, Asked::Broken(Vec::new()), started, 10);
         exchange.reply = Some(reply);
         exchange

@@ -1,4 +1,18 @@
-//! An HTTP server on its threads.
+//! The server: sessions that read requests and send replies, and the threads they live on.
+//!
+//! The [`Door`] lets callers in while there is room; each gets a session (see the module `session`), which has a
+//! [`Handler`] answer. What they share is the [`Service`] of their poller.
+
+mod busy;
+mod clock;
+mod door;
+mod exchange;
+mod handler;
+mod in_use;
+pub mod reply;
+mod service;
+mod session;
+mod work;
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,10 +22,15 @@ use std::sync::Arc;
 use tidegate_poller::file::Root;
 use tidegate_poller::{Config, Poller};
 
-use crate::http::{Census, Door, Files, Handler, Service, Settings};
+use crate::http::Files;
 use crate::net::Listeners;
 use crate::record::Sinks;
 use crate::runtime::{Builder, Handles, Runtime, RuntimeHandle};
+
+pub use door::Door;
+pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
+pub use reply::Reply;
+pub use service::{Census, Service, Settings};
 
 /// A server that runs.
 #[derive(Debug)]

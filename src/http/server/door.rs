@@ -8,9 +8,9 @@ use std::rc::Rc;
 use tidegate_poller::record::{ConnectionRecord, Peer, Reason, Refusal};
 use tidegate_poller::{Acceptor, Admission};
 
-use crate::http::busy::Busy;
-use crate::http::service::{Seat, Service};
-use crate::http::session::HttpSession;
+use crate::http::server::busy::Busy;
+use crate::http::server::service::{Seat, Service};
+use crate::http::server::session::HttpSession;
 
 /// Lets callers in while there is room, and tells others to come again.
 pub struct Door {

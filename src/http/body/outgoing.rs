@@ -1,0 +1,159 @@
+//! A stream on its way out, framed as its message says.
+
+use tidegate_poller::{Pull, Source};
+
+use crate::http::body::BodySource;
+use crate::http::codec::chunked::{OVERHEAD_MAX, append_chunk, append_end};
+
+/// How the other side learns where a body ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Framing {
+    /// It was told how many bytes there are; so many are still to come.
+    Length(u64),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// Pulls a body source for the outbox.
+pub(in crate::http) struct Outgoing {
+    source: Box<dyn BodySource>,
+    framing: Framing,
+    /// Framed, and not taken yet: where fewer bytes may go than the framing of one takes.
+    pending: Vec<u8>,
+    taken: usize,
+    /// What the source said last.
+    last: Option<Pull>,
+}
+
+/// What is framed at a time where hardly anything may go.
+const SMALL: usize = 64;
+
+impl Outgoing {
+    pub(in crate::http) fn new(source: Box<dyn BodySource>, framing: Framing) -> Outgoing {
+        Outgoing { source, framing, pending: Vec::new(), taken: 0, last: None }
+    }
+
+    /// Appends framed bytes: at most `max` of them, or the end.
+    fn frame(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+        let source = &mut self.source;
+        let pulled = match &mut self.framing {
+            Framing::UntilClose => source.pull(max, out),
+            Framing::Chunked => append_chunk(out, max, |room, out| source.pull(room, out)),
+            Framing::Length(left) => {
+                let before = out.len();
+                let pulled = source.pull(max, out);
+                let made = (out.len() - before) as u64;
+                match left.checked_sub(made) {
+                    Some(rest) if rest == 0 || pulled != Pull::End => *left = rest,
+                    // More than was said, or less: the other side would take what follows for this body, or wait.
+                    _ => return Pull::Failed,
+                }
+                pulled
+            }
+        };
+        if pulled == Pull::End && self.framing == Framing::Chunked {
+            append_end(out, source.trailers().as_ref());
+        }
+        pulled
+    }
+}
+
+impl Source for Outgoing {
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+        if self.pending.is_empty() && self.last != Some(Pull::End) {
+            // The last chunk comes on top of the bytes that may go, and has to wait.
+            if max > SMALL {
+                let pulled = self.frame(max - OVERHEAD_MAX, out);
+                self.last = Some(pulled);
+                if out.len() <= max {
+                    return pulled;
+                }
+                self.pending.extend_from_slice(&out[max..]);
+                out.truncate(max);
+            } else {
+                let mut pending = std::mem::take(&mut self.pending);
+                self.last = Some(self.frame(SMALL, &mut pending));
+                self.pending = pending;
+            }
+        }
+        let part = (self.pending.len() - self.taken).min(max - out.len());
+        out.extend_from_slice(&self.pending[self.taken..][..part]);
+        self.taken += part;
+        if self.taken < self.pending.len() {
+            return Pull::More;
+        }
+        self.pending.clear();
+        self.taken = 0;
+        self.last.unwrap_or(Pull::End)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::body::BodyWaker;
+    use crate::http::codec::fields::Fields;
+
+    /// Makes a text, so much at a time.
+    struct Text(&'static [u8], usize);
+
+    impl BodySource for Text {
+        fn attach(&mut self, _: BodyWaker) {}
+
+        fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+            let (now, later) = self.0.split_at(self.0.len().min(max).min(self.1));
+            out.extend_from_slice(now);
+            self.0 = later;
+            if later.is_empty() { Pull::End } else { Pull::More }
+        }
+
+        fn trailers(&mut self) -> Option<Fields> {
+            let mut fields = Fields::default();
+            fields.add("Sum", "a rather long field that comes after the body");
+            Some(fields)
+        }
+    }
+
+    fn all(framing: Framing, text: &'static [u8], max: usize, step: usize) -> (Vec<u8>, Pull) {
+        let mut outgoing = Outgoing::new(Box::new(Text(text, step)), framing);
+        let mut all = Vec::new();
+        loop {
+            let mut out = Vec::new();
+            let pulled = outgoing.pull(max, &mut out);
+            assert!(out.len() <= max, "{} > {max}", out.len());
+            all.extend_from_slice(&out);
+            match pulled {
+                Pull::More => assert!(!out.is_empty()),
+                end => return (all, end),
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_carry_all_of_it_however_little_may_go_at_a_time() {
+        const TEXT: &[u8] = &[b'x'; 1_000];
+        for max in [1, 2, 13, 63, 64, 65, 66, 100, 5_000] {
+            for step in [1, 7, 2_000] {
+                let (bytes, end) = all(Framing::Chunked, TEXT, max, step);
+                assert_eq!(end, Pull::End);
+                let text = String::from_utf8(bytes).unwrap();
+                assert_eq!(text.matches('x').count(), 1_000, "{max} {step}");
+                assert!(
+                    text.ends_with("\r\n0\r\nSum: a rather long field that comes after the body\r\n\r\n")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_is_kept_or_the_message_is_cut() {
+        for max in [1, 100] {
+            assert_eq!(all(Framing::Length(5), b"hello", max, 3), (b"hello".to_vec(), Pull::End));
+            assert_eq!(all(Framing::Length(6), b"hello", max, 3).1, Pull::Failed);
+            assert_eq!(all(Framing::Length(4), b"hello", max, 3).1, Pull::Failed);
+            assert_eq!(all(Framing::UntilClose, b"hello", max, 3), (b"hello".to_vec(), Pull::End));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Streams that tasks read.
+
+use std::fmt;
+
+use tidegate_poller::Chunk;
+
+use crate::http::body::BodyError;
+use crate::http::body::pipe::{Pipe, Taken, Wake};
+use crate::http::codec::fields::Fields;
+use crate::task::{Continuation, Task};
+
+/// Reads a body while it arrives, from any thread. While it is not read, the peer is not read from either: beyond a
+/// bounded number of bytes TCP's window closes. Dropped early, the rest is not wanted.
+pub struct BodyReader {
+    pipe: Pipe,
+}
+
+impl BodyReader {
+    /// The next bytes, as they came; `None` at the end.
+    pub fn next(&self) -> NextChunk {
+        NextChunk { pipe: self.pipe.clone() }
+    }
+
+    /// The fields that followed the body; to be asked for once, at its end.
+    pub fn take_trailers(&self) -> Option<Fields> {
+        self.pipe.take_trailers()
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        self.pipe.leave();
+    }
+}
+
+impl fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyReader").finish_non_exhaustive()
+    }
+}
+
+/// See [`BodyReader::next`].
+#[must_use = "a task does nothing until it is started"]
+pub struct NextChunk {
+    pipe: Pipe,
+}
+
+impl Task for NextChunk {
+    type Output = Taken;
+
+    fn dispatch(self, done: Continuation<Taken>) {
+        self.pipe.take(done);
+    }
+}
+
+impl fmt::Debug for NextChunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextChunk").finish_non_exhaustive()
+    }
+}
+
+/// The session's end of a stream that tasks read. Dropped before the end, it cuts the body.
+pub struct BodyFeed {
+    pipe: Pipe,
+}
+
+impl BodyFeed {
+    /// A stream of which at most `capacity` bytes, and what one read brings, wait to be read.
+    pub fn new(capacity: usize) -> (BodyFeed, BodyReader) {
+        let pipe = Pipe::new(capacity);
+        (BodyFeed { pipe: pipe.clone() }, BodyReader { pipe })
+    }
+
+    /// Hands on bytes. False: that is enough for now; `wake` is called, once and on any thread, when there is room.
+    pub fn push(&self, bytes: impl Into<Chunk>, wake: impl FnOnce() -> Wake) -> bool {
+        self.pipe.feed(bytes.into(), wake)
+    }
+
+    /// Whether nobody reads: the rest may be thrown away.
+    pub fn is_unwanted(&self) -> bool {
+        self.pipe.is_taker_gone()
+    }
+
+    /// The body is here to its end.
+    pub fn end(self, trailers: Option<Fields>) {
+        self.pipe.end(trailers);
+    }
+
+    /// The rest will not come.
+    pub fn cut(self, error: BodyError) {
+        self.pipe.cut(error);
+    }
+}
+
+impl Drop for BodyFeed {
+    fn drop(&mut self) {
+        self.pipe.cut(BodyError::Disconnected);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::runtime::Runtime;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_session_is_told_once_when_there_is_room() {
+        let runtime = Runtime::new().unwrap();
+        let (feed, reader) = BodyFeed::new(4);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let wake = || {
+            let woken = woken.clone();
+            Arc::new(move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            }) as Wake
+        };
+        let waits = runtime.spawn(reader.next());
+        assert!(feed.push("ab", wake));
+        let first = waits.wait_for(LONG).unwrap().unwrap().unwrap();
+        assert_eq!(first.as_ref().map(Chunk::as_slice), Some(&b"ab"[..]));
+        assert!(feed.push("cd", wake) && !feed.push("efgh", wake));
+        for left in [4, 0] {
+            assert!(runtime.run(reader.next()).unwrap().unwrap().is_some(), "{left}");
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        feed.end(None);
+        assert!(runtime.run(reader.next()).unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_body_whose_connection_ends_is_cut() {
+        let runtime = Runtime::new().unwrap();
+        let (feed, reader) = BodyFeed::new(4);
+        feed.push("ab", || Arc::new(|| ()));
+        drop(feed);
+        assert!(runtime.run(reader.next()).unwrap().unwrap().is_some());
+        assert_eq!(runtime.run(reader.next()).unwrap().unwrap_err(), BodyError::Disconnected);
+    }
+}

@@ -1,0 +1,228 @@
+//! A reply: its status, its own fields, its body; and the head that goes on the wire.
+//!
+//! Pure. A handler makes a [`Reply`]; the session adds what belongs to the connection (date, length, keep-alive)
+//! when it writes the head, so that no handler can frame a message wrongly.
+
+use std::fmt;
+use std::io::Write as _;
+
+use tidegate_poller::{Budget, Limit};
+
+use crate::http::body::Framing;
+use crate::http::codec::fields::Fields;
+use crate::http::codec::request::Request;
+use crate::http::codec::status::{advice, is_bodiless, phrase};
+use crate::http::{Body, Method, StatusCode, Version, header};
+
+/// What is answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// Fields the handler sets.
+    pub fields: Fields,
+    /// The body.
+    pub body: Body,
+    /// Whether the connection ends after it, whatever the client wants.
+    pub close: bool,
+    /// What it spends through besides its connection's budgets; few have any.
+    pub(super) pacing: Option<Box<ReplyPacing>>,
+}
+
+/// How fast one reply may go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReplyPacing {
+    /// In place of the connection's limit.
+    pub(super) limit: Option<Limit>,
+    /// In place of the server's `rate_after`.
+    pub(super) after: Option<u64>,
+    /// Besides the connection's; each with its weight.
+    pub(super) budgets: Vec<(Budget, u32)>,
+}
+
+impl Reply {
+    /// A reply without fields and without a body.
+    pub fn new(status: StatusCode) -> Reply {
+        Reply { status, fields: Fields::default(), body: Body::Empty, close: false, pacing: None }
+    }
+
+    /// Plain text, with 200.
+    pub fn text(text: impl Into<Body>) -> Reply {
+        Reply::new(StatusCode::OK).with("Content-Type", "text/plain; charset=utf-8").with_body(text)
+    }
+
+    /// HTML, with 200.
+    pub fn html(page: impl Into<Body>) -> Reply {
+        Reply::new(StatusCode::OK).with("Content-Type", "text/html; charset=utf-8").with_body(page)
+    }
+
+    /// Sends the client elsewhere, for good (308) or for now (307): method and body stay what they are.
+    pub fn redirect(location: impl fmt::Display, for_good: bool) -> Reply {
+        let status = if for_good { StatusCode::PERMANENT_REDIRECT } else { StatusCode::TEMPORARY_REDIRECT };
+        Reply::new(status).with(header::LOCATION, location)
+    }
+
+    /// An error page: the status, and a line of advice, as plain text.
+    pub fn error(status: StatusCode) -> Reply {
+        Reply::explained(status, advice(status))
+    }
+
+    /// An error page with a line of advice of its own.
+    pub fn explained(status: StatusCode, advice: &str) -> Reply {
+        let mut reply = Reply::text(format!("{} {}\n{advice}\n", status.as_u16(), phrase(status)));
+        reply.status = status;
+        reply
+    }
+
+    /// With one more field.
+    #[must_use]
+    pub fn with(mut self, name: impl AsRef<str>, value: impl fmt::Display) -> Reply {
+        self.fields.add(name, value);
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Body>) -> Reply {
+        self.body = body.into();
+        self
+    }
+
+    /// The reply after which the connection ends.
+    #[must_use]
+    pub fn closing(mut self) -> Reply {
+        self.close = true;
+        self
+    }
+}
+
+/// How fast it goes.
+impl Reply {
+    /// Gives this reply a limit of its own, in place of its connection's; changing it while bytes flow changes the rate.
+    /// Budgets above the connection bind all the same.
+    #[must_use]
+    pub fn limit(mut self, limit: &Limit) -> Reply {
+        self.pacing().limit = Some(limit.clone());
+        self
+    }
+
+    /// Exempts the first bytes of this reply, its head included, from the limit, in place of the server's `rate_after`.
+    #[must_use]
+    pub fn after(mut self, bytes: u64) -> Reply {
+        self.pacing().after = Some(bytes);
+        self
+    }
+
+    /// Has this reply spend through one more budget, with weight 1: a route's, a tenant's.
+    #[must_use]
+    pub fn budget(self, budget: &Budget) -> Reply {
+        self.budget_weighted(budget, 1)
+    }
+
+    /// The same, with a weight among those who share the budget.
+    #[must_use]
+    pub fn budget_weighted(mut self, budget: &Budget, weight: u32) -> Reply {
+        self.pacing().budgets.push((budget.clone(), weight));
+        self
+    }
+
+    fn pacing(&mut self) -> &mut ReplyPacing {
+        self.pacing.get_or_insert_default()
+    }
+}
+
+/// What becomes of the connection after a reply, and how the client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Kept, which is what HTTP/1.1 takes for granted.
+    Kept,
+    /// Kept, and said so, for an HTTP/1.0 client that asked for it.
+    KeptAndSaid,
+    /// Closed.
+    Closed,
+}
+
+impl Persistence {
+    /// What the request asks for.
+    pub fn asked_by(request: &Request) -> Persistence {
+        match (request.keep_alive(), request.version()) {
+            (false, _) => Persistence::Closed,
+            (true, Version::HTTP_10) => Persistence::KeptAndSaid,
+            (true, _) => Persistence::Kept,
+        }
+    }
+}
+
+/// Whether the body of a reply goes on the wire.
+pub fn sends_body(method: Option<&Method>, status: StatusCode) -> bool {
+    method != Some(&Method::HEAD) && !is_bodiless(status)
+}
+
+/// Writes the head of a reply. `framing`: that of its body, or of the body it would have.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    reply: &Reply,
+    date: &str,
+    framing: Framing,
+    persistence: Persistence,
+) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", reply.status.as_u16(), phrase(reply.status));
+    if !reply.fields.has_server {
+        out.extend_from_slice(b"Server: tidegate\r\n");
+    }
+    if !reply.fields.has_date {
+        let _ = write!(out, "Date: {date}\r\n");
+    }
+    match framing {
+        _ if is_bodiless(reply.status) => {}
+        Framing::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::UntilClose => {}
+    }
+    out.extend_from_slice(reply.fields.as_bytes());
+    out.extend_from_slice(match persistence {
+        Persistence::Kept => b"\r\n",
+        Persistence::KeptAndSaid => b"Connection: keep-alive\r\n\r\n",
+        Persistence::Closed => b"Connection: close\r\n\r\n",
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(reply: &Reply, persistence: Persistence) -> String {
+        let mut out = Vec::new();
+        let framing = Framing::Length(reply.body.len().unwrap_or_default());
+        write_head(&mut out, reply, "DATE", framing, persistence);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn heads() {
+        let mut reply = Reply::new(StatusCode::OK);
+        reply.body = Body::Bytes(b"hello".to_vec());
+        reply.fields.add("ETag", "\"x\"");
+        assert_eq!(
+            head(&reply, Persistence::Kept),
+            "HTTP/1.1 200 OK\r\nServer: tidegate\r\nDate: DATE\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n"
+        );
+        assert_eq!(
+            head(&Reply::new(StatusCode::NOT_MODIFIED), Persistence::KeptAndSaid),
+            "HTTP/1.1 304 Not Modified\r\nServer: tidegate\r\nDate: DATE\r\nConnection: keep-alive\r\n\r\n"
+        );
+        let error = head(&Reply::error(StatusCode::NOT_FOUND), Persistence::Closed);
+        assert!(
+            error.starts_with("HTTP/1.1 404 Not Found\r\n") && error.ends_with("Connection: close\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn bodies_go_where_they_may() {
+        assert!(sends_body(Some(&Method::GET), StatusCode::OK) && sends_body(None, StatusCode::BAD_REQUEST));
+        assert!(!sends_body(Some(&Method::HEAD), StatusCode::NOT_FOUND));
+        assert!(!sends_body(Some(&Method::GET), StatusCode::NOT_MODIFIED));
+        assert!(!sends_body(Some(&Method::OPTIONS), StatusCode::NO_CONTENT));
+    }
+}
