@@ -52,6 +52,12 @@ impl Running {
         line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned()
     }
 
+    /// The same, of one that speaks HTTP, without the scheme.
+    fn http_address(&self) -> String {
+        let address = self.address();
+        address.strip_prefix("http://").unwrap_or_else(|| panic!("{address:?}")).to_owned()
+    }
+
     /// Closes its input, which ends a server. Whether it ends well, and what it has still printed.
     fn end(mut self) -> (bool, String) {
         drop(self.child.stdin.take());
@@ -153,12 +159,71 @@ fn site() -> Scratch {
 
 /// The reply to a GET, head and body, read to the end of the connection.
 fn get(address: &str, target: &str) -> String {
+    ask(address, &format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+/// The reply to a request.
+fn ask(address: &str, request: &str) -> String {
     let mut wire = TcpStream::connect(address).unwrap();
     wire.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(wire, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    wire.write_all(request.as_bytes()).unwrap();
     let mut reply = String::new();
     wire.read_to_string(&mut reply).unwrap();
     reply
+}
+
+#[test]
+fn hello() {
+    let unlimited = "1000000000";
+    let rates = ["--rate", unlimited, "--client-rate", unlimited, "--total-rate", unlimited];
+    let limited = [&["--listen", "127.0.0.1:0", "--pollers", "2"], &rates[..]].concat();
+    for arguments in [&[][..], &limited] {
+        let server = Running::start("hello", arguments);
+        let address = server.http_address();
+        let reply = get(&address, "/any/path?at=all");
+        says(&reply, &["HTTP/1.1 200 OK\r\n", "\r\nContent-Type: text/plain\r\n", "\r\n\r\nHello, World!"]);
+        let head = ask(&address, "HEAD / HTTP/1.0\r\n\r\n");
+        assert!(head.contains("Content-Length: 13\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        says(&ask(&address, "DELETE / HTTP/1.0\r\n\r\n"), &["405 Method Not Allowed", "Allow: GET, HEAD"]);
+    }
+    let (succeeded, _) = Running::start("hello", &["--port", "80"]).end();
+    assert!(!succeeded, "an option that is not known is no option");
+}
+
+#[test]
+fn echo() {
+    let server = Running::start("echo", &["--listen", "127.0.0.1:0"]);
+    let address = server.http_address();
+    for (method, body) in [("POST", "one\ntwo\n"), ("PUT", ""), ("DELETE", "why"), ("BREW", "tea")] {
+        let length = body.len();
+        let reply = ask(
+            &address,
+            &format!(
+                "{method} /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/x\r\nContent-Length: {length}\r\n\r\n{body}"
+            ),
+        );
+        says(&reply, &["200 OK", "Content-Type: text/x\r\n", &format!("\r\n\r\n{body}")]);
+        assert!(reply.ends_with(body), "{reply}");
+    }
+}
+
+#[test]
+fn stream() {
+    let server = Running::start("stream", &["--lines", "3", "--interval", "50"]);
+    let address = server.http_address();
+    let mut wire = TcpStream::connect(&address).unwrap();
+    wire.set_read_timeout(Some(PATIENCE)).unwrap();
+    wire.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let began = Instant::now();
+    let (mut lines, mut came) = (BufReader::new(wire).lines(), Vec::new());
+    assert!(lines.by_ref().any(|line| line.unwrap().is_empty()), "the head");
+    for line in lines {
+        came.push((line.unwrap(), began.elapsed()));
+    }
+    let texts: Vec<_> = came.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(texts, ["line 1", "line 2", "line 3"]);
+    assert!(came[2].1 - came[0].1 > Duration::from_millis(50), "each comes when it is there: {came:?}");
+    says(&get(&address, "/"), &["Transfer-Encoding: chunked", "7\r\nline 1\n\r\n", "\r\n0\r\n\r\n"]);
 }
 
 #[test]

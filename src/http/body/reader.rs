@@ -1,11 +1,12 @@
 //! Streams that tasks read.
 
 use std::fmt;
+use std::sync::Arc;
 
-use tidegate_poller::Chunk;
+use tidegate_poller::{Chunk, Pull};
 
-use crate::http::body::BodyError;
 use crate::http::body::pipe::{Pipe, Taken, Wake};
+use crate::http::body::{BodyError, BodySource, BodyWaker, StreamBody};
 use crate::http::codec::fields::Fields;
 use crate::task::{Continuation, Task};
 
@@ -24,6 +25,11 @@ impl BodyReader {
     /// The fields that followed the body; to be asked for once, at its end.
     pub fn take_trailers(&self) -> Option<Fields> {
         self.pipe.take_trailers()
+    }
+
+    /// Sends on what arrives as a body, without a task between: the one is read as fast as the other goes out.
+    pub fn into_body(self) -> StreamBody {
+        StreamBody::new(ReaderSource { reader: self, waker: None })
     }
 }
 
@@ -56,6 +62,27 @@ impl Task for NextChunk {
 impl fmt::Debug for NextChunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NextChunk").finish_non_exhaustive()
+    }
+}
+
+/// What arrives, as something to be sent.
+struct ReaderSource {
+    reader: BodyReader,
+    waker: Option<Wake>,
+}
+
+impl BodySource for ReaderSource {
+    fn attach(&mut self, waker: BodyWaker) {
+        self.waker = Some(Arc::new(move || waker.wake()));
+    }
+
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+        let Some(waker) = &self.waker else { return Pull::Failed };
+        self.reader.pipe.pull(max, out, || waker.clone())
+    }
+
+    fn trailers(&mut self) -> Option<Fields> {
+        self.reader.take_trailers()
     }
 }
 
@@ -131,6 +158,27 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         feed.end(None);
         assert!(runtime.run(reader.next()).unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_arrives_is_sent_on_to_its_end_and_cut_where_it_is_cut() {
+        for whole in [true, false] {
+            let (feed, reader) = BodyFeed::new(4);
+            let mut source = ReaderSource { reader, waker: Some(Arc::new(|| ())) };
+            let mut out = Vec::new();
+            assert_eq!(source.pull(9, &mut out), Pull::Starved);
+            feed.push("abc", || Arc::new(|| ()));
+            assert_eq!(source.pull(2, &mut out), Pull::More);
+            assert!(!feed.is_unwanted());
+            let end = if whole { Pull::End } else { Pull::Failed };
+            if whole {
+                feed.end(None);
+            } else {
+                feed.cut(BodyError::Disconnected);
+            }
+            while source.pull(9, &mut out) == Pull::More {}
+            assert_eq!((source.pull(9, &mut out), out.as_slice()), (end, &b"abc"[..]));
+        }
     }
 
     #[test]

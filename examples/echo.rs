@@ -1,0 +1,47 @@
+//! Says back what it is sent, whatever the method and the path.
+//!
+//! ```text
+//! cargo run --example echo -- --listen 127.0.0.1:8080
+//! curl --data-binary @film.bin http://127.0.0.1:8080/ -o copy.bin
+//! ```
+//!
+//! A small body is read whole first. A large one goes back while it arrives: what the client does not take is not read
+//! from it either.
+
+mod support;
+
+use support::Options;
+use tidegate::http::{Body, ExchangeContext, Handler, Intake, Request, RequestBody};
+use tidegate::task::{Error, Series};
+
+/// Many clients read nothing before they have sent everything, which goes well for what fits into buffers.
+const WHOLE_MAX: u64 = 1024 * 1024;
+
+#[derive(Clone)]
+struct Echo;
+
+impl Handler for Echo {
+    fn intake(&self, request: &Request) -> Intake {
+        match request.body_length() {
+            0..=WHOLE_MAX => Intake::Whole { max_bytes: WHOLE_MAX },
+            _ => Intake::Stream { max_bytes: u64::MAX },
+        }
+    }
+
+    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+        let context = &mut exchange.context;
+        let request = context.request().clone();
+        if let Some(media) = request.field("content-type") {
+            context.reply.fields.add_bytes("Content-Type", media);
+        }
+        context.reply.body = match std::mem::take(&mut context.body) {
+            RequestBody::None => Body::Empty,
+            RequestBody::Whole(bytes) => Body::Bytes(bytes),
+            RequestBody::Stream(reader) => Body::Stream(reader.into_body()),
+        };
+    }
+}
+
+fn main() -> Result<(), Error> {
+    Options::read(&[])?.serve(Echo)
+}
