@@ -1,6 +1,6 @@
 //! An echo server: what comes in goes out, and each connection leaves a line.
 //!
-//! `cargo run -p tidegate-poller --example echo [address]`, then `nc localhost 7007`.
+//! `cargo run -p tidegate-poller --example tcp_echo [address]`, then `nc localhost 7007`.
 
 use tidegate_poller::{Acceptor, Admission, Config, ConnectionRecord, Io, Peer, Poller, Session, sys};
 
