@@ -14,7 +14,7 @@ use tidegate_poller::offload::Offload;
 use tidegate_poller::{Config, Figures, Moment, Poller};
 
 use super::builder::Builder;
-use super::compute::Compute;
+use super::compute::{self, Compute};
 use super::local::{self, Inbox, Job, TimerKey};
 use super::pollers::{Handles, Pollers, Setup};
 use super::work::{self, Ready, Work};
@@ -295,8 +295,8 @@ impl RuntimeHandle {
         self.0.inboxes.len()
     }
 
-    /// Has `work` computed.
-    pub(crate) fn compute(&self, job: Box<Work>) {
+    /// Has a computing thread run `job`.
+    pub(crate) fn compute(&self, job: impl compute::Job) {
         self.0.compute.submit(job);
     }
 

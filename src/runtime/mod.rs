@@ -16,7 +16,7 @@ pub use builder::Builder;
 pub use handle::{OwnThread, Runtime, RuntimeFigures, RuntimeHandle};
 pub use pollers::{Handles, Setup};
 
-pub(crate) use compute::in_job;
+pub(crate) use compute::{Job, in_job};
 pub(crate) use handle::{Running, RuntimeTimer};
 pub(crate) use local::TimerKey;
 

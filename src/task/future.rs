@@ -15,8 +15,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::Task;
 use super::continuation::Continuation;
-use crate::runtime::work::{self, Receive};
-use crate::runtime::{RuntimeHandle, in_job};
+use crate::runtime::work;
+use crate::runtime::{Job, RuntimeHandle, in_job};
 
 /// Makes a task of a future. What comes of the future comes of the task.
 ///
@@ -117,7 +117,7 @@ where
 {
     /// Has a computing thread poll it.
     fn send(self: &Arc<Shared<F>>) {
-        self.runtime.compute(Box::new(Visit(Some(self.clone()))));
+        self.runtime.compute(Visit(Some(self.clone())));
     }
 
     fn poll(self: Arc<Shared<F>>) {
@@ -210,12 +210,12 @@ struct Visit<F: Future + Send + 'static>(Option<Arc<Shared<F>>>)
 where
     F::Output: Send + 'static;
 
-impl<F> Receive<()> for Visit<F>
+impl<F> Job for Visit<F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    fn receive(mut self: Box<Self>, (): ()) {
+    fn run(mut self) {
         if let Some(shared) = self.0.take() {
             shared.poll();
         }

@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Task;
 use super::continuation::Continuation;
-use crate::runtime::in_job;
-use crate::runtime::work::Receive;
+use crate::runtime::{Job, in_job};
 
 /// Has `compute` called on one of the runtime's computing threads. What it returns comes of the task. A panic in it ends
 /// the series.
@@ -35,7 +34,7 @@ where
 
     fn dispatch(self, done: Continuation<R>) {
         let runtime = done.runtime().clone();
-        runtime.compute(Box::new(Computation { compute: self.compute, done }));
+        runtime.compute(Computation { compute: self.compute, done });
     }
 }
 
@@ -44,13 +43,13 @@ struct Computation<F, R> {
     done: Continuation<R>,
 }
 
-impl<R, F> Receive<()> for Computation<F, R>
+impl<R, F> Job for Computation<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    fn receive(self: Box<Self>, (): ()) {
-        let Computation { compute, done } = *self;
+    fn run(self) {
+        let Computation { compute, done } = self;
         if done.is_cancelled() {
             return;
         }

@@ -15,8 +15,8 @@ use super::outcome::{Ended, Error, SeriesError};
 use super::series::{Finally, Live, Parts, Series};
 use super::step::{Step, Steps};
 use super::token::Token;
-use crate::runtime::RuntimeHandle;
-use crate::runtime::work::{self, Receive};
+use crate::runtime::work::{self, Later, Receive};
+use crate::runtime::{Job, RuntimeHandle};
 
 /// The context of a series, lent to a future; see [`Series::then_async`]. Dropping it gives it back.
 pub struct Lent<C: Send + 'static> {
@@ -190,7 +190,7 @@ where
     B: FnOnce(O, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
     /// One of both has come. When that was the second, what comes next is to be run.
-    fn arrive(&self, live: Option<Box<Live<C>>>, end: Option<End<O>>) -> Option<Box<Next<C, O, B>>> {
+    fn arrive(&self, live: Option<Box<Live<C>>>, end: Option<End<O>>) -> Option<Next<C, O, B>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.live = live.or(state.live.take());
         state.end = end.or(state.end.take());
@@ -198,7 +198,7 @@ where
             return None;
         }
         let (live, end, callback) = (state.live.take()?, state.end.take()?, state.callback.take()?);
-        Some(Box::new(Next { live, end, callback }))
+        Some(Next { live, end, callback })
     }
 }
 
@@ -223,14 +223,14 @@ struct Next<C: Send + 'static, O, B> {
     callback: B,
 }
 
-impl<C, O, B> Receive<()> for Next<C, O, B>
+impl<C, O, B> Job for Next<C, O, B>
 where
     C: Send + 'static,
     O: Send + 'static,
     B: FnOnce(O, &mut Series<C>) -> Result<(), Error> + Send + 'static,
 {
-    fn receive(self: Box<Self>, (): ()) {
-        let Next { live, end, callback } = *self;
+    fn run(self) {
+        let Next { live, end, callback } = self;
         let cancelled = live.0.as_ref().is_some_and(Parts::is_cancelled);
         match end {
             End::Done(output) => live.call(|series| callback(output, series)),
@@ -277,7 +277,7 @@ where
     fn receive(mut self: Box<Self>, output: O) {
         let Some(meeting) = self.meeting.take() else { return };
         if let Some(next) = meeting.arrive(None, Some(End::Done(output))) {
-            next.receive(());
+            next.run();
         }
     }
 }
@@ -292,7 +292,7 @@ where
         let Some(meeting) = self.meeting.take() else { return };
         let end = if std::thread::panicking() { End::Panicked } else { End::Dropped };
         if let Some(next) = meeting.arrive(None, Some(end)) {
-            work::ready(next);
+            work::ready(Box::new(Later(|| next.run())));
         }
     }
 }

@@ -154,8 +154,9 @@ impl<T: Task> Task for Parallel<T> {
 }
 
 /// How many tasks share a count of those that are left. Threads that complete tasks of one block at a time pass its count,
-/// and its count of references, from cache to cache; with one for a million tasks, that is most of the time.
-const BLOCK: usize = 64;
+/// and its count of references, from cache to cache; with one for a million tasks, that is most of the time. As many as
+/// a computing thread is given at a time, so that a block of computations is mostly one thread's.
+const BLOCK: usize = 32;
 
 /// What the tasks share while they run.
 struct Group<O> {

@@ -9,8 +9,7 @@ use tidegate_poller::sys;
 
 use super::Elapsed;
 use super::waiters::{Place, Waiters, lock};
-use crate::runtime::in_job;
-use crate::runtime::work::Receive;
+use crate::runtime::{Job, in_job};
 use crate::task::{Continuation, Task};
 
 /// Has `compute` called like [`go`](crate::task::go), but waits for it no longer than `time`. A function that runs cannot be
@@ -58,7 +57,7 @@ where
         let computation = Computation { compute, place: place.clone(), key };
         joined.watch_until(&place, runtime.clone(), sys::now() + time, || Err(Elapsed));
         drop(place);
-        runtime.compute(Box::new(computation));
+        runtime.compute(computation);
     }
 }
 
@@ -68,13 +67,13 @@ struct Computation<F, R> {
     key: u64,
 }
 
-impl<R, F> Receive<()> for Computation<F, R>
+impl<R, F> Job for Computation<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    fn receive(self: Box<Self>, (): ()) {
-        let Computation { compute, place, key } = *self;
+    fn run(self) {
+        let Computation { compute, place, key } = self;
         if !lock(&place).has(key) {
             return;
         }
