@@ -393,6 +393,89 @@ fn a_runtime_that_is_stopped_lets_exchanges_end() {
 }
 
 #[test]
+fn a_runtime_that_stops_lets_nobody_in_and_serves_what_is_in() {
+    let (other, runtime) = (Runtime::new().unwrap(), Runtime::builder().pollers(2).build().unwrap());
+    let upstream = start(&other, ServerSettings::default()).address();
+    let (keeps, sinks) = Keeps::new();
+    let (begin, begun) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let client = Client::new(&runtime.handle(), Frames::default(), ClientSettings::default());
+    let handler = move |series: &mut Turn| {
+        if series.context.request != b"busy" {
+            return echo(series);
+        }
+        let (begin, held, client) = (begin.clone(), held.clone(), client.clone());
+        let wait = go(move || {
+            begin.send(()).unwrap();
+            held.lock().unwrap().recv().unwrap();
+        });
+        // It needs a timer, a connection and a thread while the runtime stops.
+        series.push(wait, |(), _| Ok(()));
+        series.push(sleep(Duration::from_millis(1)), |(), _| Ok(()));
+        series.push(client.request(upstream, b"c".to_vec()), |reply, series| {
+            series.context.reply = Some(reply?);
+            Ok(())
+        });
+        Ok(())
+    };
+    let settings = ServerSettings { sinks, ..ServerSettings::default() };
+    let server = serve(&runtime.handle(), listeners(2), Frames::default(), settings, handler);
+    let (mut busy, mut halfway, mut idle) =
+        (connect(server.address()), connect(server.address()), connect(server.address()));
+    busy.write_all(&frame(b"busy")).unwrap();
+    begun.recv_timeout(PATIENCE).unwrap();
+    halfway.write_all(&frame(b"c")).unwrap();
+    assert_eq!(read_frame(&mut halfway).unwrap(), b"c");
+    idle.write_all(&frame(b"x")).unwrap();
+    assert_eq!(read_frame(&mut idle).unwrap(), b"x");
+    let (head, rest) = (&frame(b"c half")[..6], &frame(b"c half")[6..]);
+    halfway.write_all(head).unwrap();
+
+    let stopping = std::thread::spawn(move || runtime.stop(PATIENCE).unwrap());
+    assert_eq!(read_frame(&mut idle), None, "what is idle is closed at once");
+    drop(idle);
+    // Each poller closes its listener.
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.address()).is_ok() {
+        assert!(Instant::now() < deadline, "it still listens");
+    }
+    assert!(!stopping.is_finished());
+    halfway.write_all(rest).unwrap();
+    assert_eq!(read_frame(&mut halfway).unwrap(), b"c half");
+    assert_eq!(read_frame(&mut halfway), None);
+    drop(halfway);
+    release.send(()).unwrap();
+    assert_eq!(read_frame(&mut busy).unwrap(), b"c");
+    assert_eq!(read_frame(&mut busy), None);
+    drop(busy);
+    stopping.join().unwrap();
+    let kept = keeps.until("all exchanges are recorded", |kept| kept.exchanges.len() == 4);
+    assert!(kept.exchanges.iter().all(|record| record.end.reason == Reason::Ok));
+}
+
+#[test]
+fn a_request_that_had_arrived_when_the_runtime_stops_is_answered() {
+    for _ in 0..50 {
+        let runtime = Runtime::new().unwrap();
+        let server = start(&runtime, ServerSettings::default());
+        // Let in, served and quiet, or still at the door.
+        let (mut known, mut new) = (connect(server.address()), connect(server.address()));
+        known.write_all(&frame(b"x")).unwrap();
+        assert_eq!(read_frame(&mut known).unwrap(), b"x");
+        for stream in [&mut known, &mut new] {
+            stream.write_all(&frame(b"c")).unwrap();
+        }
+        let stopping = std::thread::spawn(move || runtime.stop(PATIENCE).unwrap());
+        for mut stream in [known, new] {
+            assert_eq!(read_frame(&mut stream).unwrap(), b"c");
+            assert_eq!(read_frame(&mut stream), None);
+        }
+        stopping.join().unwrap();
+    }
+}
+
+#[test]
 fn a_runtime_that_goes_away_cuts_and_records() {
     let runtime = Runtime::new().unwrap();
     let (keeps, sinks) = Keeps::new();

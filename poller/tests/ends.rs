@@ -225,6 +225,42 @@ fn shutdown_lets_finish_what_can() {
 }
 
 #[test]
+fn closed_to_callers_a_poller_lets_them_go_and_turns_on() {
+    let mut rig = Rig::start(|| Script::new().opened(|io| io.send(vec![3; MORE_THAN_FITS])));
+    let mut peer = rig.dial();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Blocked");
+    let (tell, told) = std::sync::mpsc::channel();
+    let again = tell.clone();
+    rig.handle.close_to_callers(move || tell.send(1).unwrap());
+    assert!(rig.dial_fails());
+    // Ours are no callers.
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let (tell_ours, _ours) = std::sync::mpsc::channel();
+    rig.handle
+        .submit(move |poller| {
+            let session = Script::new().opened(|io| {
+                assert!(!io.is_shutting_down());
+                io.send("out");
+            });
+            assert!(poller.connect(address, session.session(&tell_ours)).is_some());
+        })
+        .unwrap();
+    let (mut accepted, _) = elsewhere.accept().unwrap();
+    assert_eq!(read_exact(&mut accepted, 3), b"out");
+    assert!(told.try_recv().is_err(), "one is still there");
+    assert_eq!(read_to_end(&mut peer).len(), MORE_THAN_FITS);
+    drop(peer);
+    assert_eq!(rig.record().end, End::local(Reason::Shutdown));
+    assert_eq!(told.recv_timeout(support::PATIENCE), Ok(1));
+    rig.handle.close_to_callers(move || again.send(2).unwrap());
+    assert_eq!(told.recv_timeout(support::PATIENCE), Ok(2), "asked again, there is nobody");
+    rig.handle.shutdown(Duration::ZERO);
+    rig.join();
+}
+
+#[test]
 fn shutdown_cuts_what_is_blocked_or_held() {
     let mut rig = Rig::start(flood);
     let (_blocked, _held) = (rig.dial(), rig.dial());

@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
 use tidegate_poller::offload::Offload;
 use tidegate_poller::{Config, Figures, Moment, Poller};
 
@@ -17,6 +16,7 @@ use super::builder::Builder;
 use super::compute::{self, Compute};
 use super::local::{self, Inbox, Job, TimerKey};
 use super::pollers::{Handles, Pollers, Setup};
+use super::under_way::{Cut, Running, UnderWay};
 use super::work::{self, Ready, Work};
 
 /// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
@@ -67,16 +67,12 @@ struct Core {
     /// As the pollers were told.
     pace_interval: Option<Duration>,
     stopping: AtomicBool,
-    running: Mutex<Slab<Option<Cut>>>,
-    none_running: Condvar,
+    under_way: Arc<UnderWay>,
     extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 /// Names a timer of a runtime, to cancel it by.
 pub(crate) type RuntimeTimer = (usize, TimerKey);
-
-/// Cuts what was started short.
-pub(crate) type Cut = Box<dyn Fn() + Send>;
 
 thread_local! {
     /// The runtime that the thread belongs to; zero for none.
@@ -142,8 +138,9 @@ impl Runtime {
         self.core.clone()
     }
 
-    /// Stops: nothing more is started, what runs has until `grace` is over to end, and is cut then, its `finally`
-    /// included. Returns when all threads have ended.
+    /// Stops: the pollers close their listeners at once, and nothing more is started. What runs, and the exchanges of
+    /// callers that are in, have until `grace` is over to end, and are cut then, their `finally` included. Returns when all
+    /// threads have ended.
     pub fn stop(mut self, grace: Duration) -> Result<(), OwnThread> {
         self.core.check_wait()?;
         self.end(grace);
@@ -161,24 +158,19 @@ impl Runtime {
         let core = &self.core.0;
         // One that is too far away never comes.
         let deadline = Instant::now().checked_add(grace);
-        let left = || match deadline {
-            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-            None => Duration::MAX,
-        };
         core.stopping.store(true, Ordering::SeqCst);
-        let mut running = core.lock_running();
-        while !running.is_empty() {
-            let left = left();
-            if left.is_zero() {
-                break;
+        if let Some(pollers) = &self.pollers {
+            for poller in pollers.handles().iter() {
+                let serving = core.under_way.serve();
+                poller.close_to_callers(move || drop(serving));
             }
-            running = core.none_running.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(running);
-        core.cut();
+        core.under_way.wait(deadline);
+        core.under_way.cut();
         // Sockets have what is left of the time, and may need computations until then.
         if let Some(pollers) = self.pollers.take() {
-            pollers.handles().shutdown(left());
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            pollers.handles().shutdown(left.unwrap_or(Duration::MAX));
             if let Err(error) = pollers.join() {
                 log::error!("a poller ended with an error: {error}");
             }
@@ -197,7 +189,7 @@ impl Drop for Runtime {
                     "a runtime was dropped on one of its own threads, which cannot wait for itself: its threads are told to end, and left alone"
                 );
                 self.core.0.stopping.store(true, Ordering::SeqCst);
-                self.core.0.cut();
+                self.core.0.under_way.cut();
                 self.core.0.compute.close();
                 if let Some(pollers) = &self.pollers {
                     pollers.handles().shutdown(Duration::ZERO);
@@ -228,7 +220,7 @@ impl RuntimeHandle {
     pub fn figures(&self) -> RuntimeFigures {
         RuntimeFigures {
             pollers: self.pollers().map(Handles::figures).unwrap_or_default(),
-            running: self.0.lock_running().len(),
+            running: self.0.under_way.started(),
             compute_queued: self.0.compute.queued(),
             compute_refused: self.0.compute.refused(),
             pollers_held: self.0.inboxes.iter().map(|inbox| inbox.held.get()).sum(),
@@ -322,13 +314,12 @@ impl RuntimeHandle {
     /// Counts something that runs, until what is returned is dropped. `cut` ends it when the runtime stops. `None`: the
     /// runtime is stopping.
     pub(crate) fn begin(&self, cut: Cut) -> Option<Running> {
-        let mut running = self.0.lock_running();
-        if self.is_stopping() {
-            return None;
-        }
-        let index = running.insert(Some(cut));
-        drop(running);
-        Some(Running { core: self.clone(), index })
+        self.0.under_way.begin(cut, || self.is_stopping())
+    }
+
+    /// The same, for what a caller who is in has asked for: he is served while the runtime stops, until all is cut.
+    pub(crate) fn begin_for_caller(&self, cut: Cut) -> Option<Running> {
+        self.0.under_way.begin(cut, || false)
     }
 
     /// Has `work` go on on a poller's thread.
@@ -375,41 +366,8 @@ impl Core {
             offload: Offload::new(),
             pace_interval,
             stopping: AtomicBool::new(false),
-            running: Mutex::default(),
-            none_running: Condvar::new(),
+            under_way: Arc::default(),
             extensions: Mutex::default(),
-        }
-    }
-
-    /// Ends what runs.
-    fn cut(&self) {
-        let cuts: Vec<Cut> = self.lock_running().iter_mut().filter_map(|(_, cut)| cut.take()).collect();
-        for cut in cuts {
-            cut();
-        }
-    }
-
-    fn lock_running(&self) -> MutexGuard<'_, Slab<Option<Cut>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Something that runs; counted until it is dropped.
-pub(crate) struct Running {
-    core: RuntimeHandle,
-    index: usize,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let core = &self.core.0;
-        let mut running = core.lock_running();
-        let cut = running.try_remove(self.index);
-        let none = running.is_empty();
-        drop(running);
-        drop(cut);
-        if none && core.stopping.load(Ordering::Relaxed) {
-            core.none_running.notify_all();
         }
     }
 }

@@ -8,6 +8,7 @@ mod compute;
 mod handle;
 mod local;
 mod pollers;
+mod under_way;
 pub(crate) mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,9 @@ pub use handle::{OwnThread, Runtime, RuntimeFigures, RuntimeHandle};
 pub use pollers::{Handles, Setup};
 
 pub(crate) use compute::{Job, in_job};
-pub(crate) use handle::{Running, RuntimeTimer};
+pub(crate) use handle::RuntimeTimer;
 pub(crate) use local::TimerKey;
+pub(crate) use under_way::Running;
 
 /// Counts.
 #[derive(Debug, Default)]

@@ -112,6 +112,10 @@ impl Handles {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Handle> {
+        self.0.iter()
+    }
+
     /// How each poller is doing.
     pub fn figures(&self) -> Vec<Figures> {
         self.0.iter().map(Handle::figures).collect()

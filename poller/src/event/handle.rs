@@ -62,6 +62,13 @@ impl Handle {
         let _ = self.shared.push(Work::Shutdown(grace));
     }
 
+    /// Closes the listeners, and asks [`Session::shutdown`] of every session that serves a caller. The poller turns on, for
+    /// what it does besides: it connects, keeps time, has work submitted, until it is [shut down](Handle::shutdown).
+    /// `gone` is called on its thread when the last caller is gone; dropped instead if the poller ends before.
+    pub fn close_to_callers(&self, gone: impl FnOnce() + Send + 'static) {
+        let _ = self.shared.push(Work::CloseToCallers(Box::new(gone)));
+    }
+
     /// How the poller is doing.
     pub fn figures(&self) -> Figures {
         self.shared.counters.read()
@@ -138,6 +145,9 @@ impl fmt::Debug for SocketHandle {
 /// A submitted closure.
 pub(crate) type Job = Box<dyn FnOnce(&mut Poller) + Send>;
 
+/// A call that needs nothing of the poller.
+pub(crate) type Call = Box<dyn FnOnce() + Send>;
+
 /// What waits for the loop.
 pub(crate) enum Work {
     Run(Job),
@@ -145,6 +155,7 @@ pub(crate) enum Work {
     Offloaded(Key, Option<Box<dyn Any + Send>>),
     /// A cold file is in memory up to here.
     Warmed(Key, u64),
+    CloseToCallers(Call),
     Shutdown(Duration),
 }
 

@@ -80,9 +80,9 @@ impl Io<'_> {
         self.poller.handle()
     }
 
-    /// Whether the poller is shutting down.
+    /// Whether the poller is shutting down, or, of a socket that serves a caller, closed to callers.
     pub fn is_shutting_down(&self) -> bool {
-        self.poller.stopping
+        self.poller.is_shutting_down(self.role())
     }
 
     /// What the ledger has added up so far.

@@ -83,8 +83,8 @@ impl Poller {
         listening: impl Into<Listening>,
         acceptor: Box<dyn Acceptor>,
     ) -> io::Result<ListenerId> {
-        if self.stopping {
-            return Err(io::Error::other("the poller is shutting down"));
+        if self.closed_to_callers {
+            return Err(io::Error::other("the poller lets nobody in any more"));
         }
         let mut socket = match listening.into() {
             Listening::Tcp(listener) => {
@@ -166,7 +166,7 @@ impl Poller {
     }
 
     fn admit(&mut self, index: u32, plain: Plain, peer: Peer) {
-        if let Some(end) = self.refusal() {
+        if let Some(end) = self.refusal(Role::Server) {
             return self.refuse(index, plain, peer, Refusal(end.reason));
         }
         match self.ask(index, |acceptor| acceptor.accept(&peer)) {

@@ -31,6 +31,7 @@ mod limits;
 mod listener;
 mod open;
 mod poller;
+mod shutdown;
 mod socket;
 mod teardown;
 mod visit;

@@ -52,7 +52,7 @@ impl Poller {
             Plain::Tcp(stream) => stream.peer_addr().map(Peer::Inet),
             Plain::Unix(stream) => stream.peer_addr().map(|peer| unix_peer(peer.as_pathname())),
         };
-        match (peer, self.refusal()) {
+        match (peer, self.refusal(role)) {
             (Ok(peer), None) => self.open(wire, peer, role, session, false),
             (peer, refusal) => {
                 drop(wire);
@@ -69,7 +69,7 @@ impl Poller {
         peer: Peer,
         session: Box<dyn Session>,
     ) -> Option<SocketHandle> {
-        let refused = match self.refusal() {
+        let refused = match self.refusal(Role::Client) {
             Some(end) => end,
             None => match connect() {
                 Ok(plain) => return self.open(Wire::Plain(plain), peer, Role::Client, session, true),
@@ -84,14 +84,19 @@ impl Poller {
     }
 
     /// Why no further socket is taken, if so. What came in after a shutdown's deadline would never end.
-    pub(super) fn refusal(&self) -> Option<End> {
-        if self.stopping {
+    pub(super) fn refusal(&self, role: Role) -> Option<End> {
+        if self.is_shutting_down(role) {
             Some(End::local(Reason::Shutdown))
         } else if self.sockets.len() >= self.config.max_sockets {
             Some(End::local(Reason::Denied))
         } else {
             None
         }
+    }
+
+    /// Whether sockets in this role are to come to their end.
+    pub(super) fn is_shutting_down(&self, role: Role) -> bool {
+        self.stopping || role == Role::Server && self.closed_to_callers
     }
 
     /// Puts a socket in the slab and registers it.
@@ -127,6 +132,7 @@ impl Poller {
             socket.gate.told_writable = false;
         }
         entry.insert(socket);
+        self.callers += usize::from(role == Role::Server);
         add(&self.shared.counters.open, 1);
         if connecting {
             if let Some(timeout) = self.config.connect_timeout {

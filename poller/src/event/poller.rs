@@ -12,9 +12,9 @@ use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use super::figures::{add, average};
-use super::handle::{Handle, Shared, Work};
+use super::handle::{Call, Handle, Shared, Work};
 use super::listener::{Listener, take_reserve};
-use super::socket::{Life, Socket};
+use super::socket::Socket;
 use super::watch::{Ready, Watched};
 use super::{Config, Hook, Io, SocketHandle};
 use crate::budget::Signal;
@@ -79,6 +79,12 @@ pub struct Poller {
     pub(super) current: Option<usize>,
     pub(super) doomed: Vec<Key>,
     dooming: Vec<Key>,
+    /// No listener is open, and none will be.
+    pub(super) closed_to_callers: bool,
+    /// Sockets that serve a caller.
+    pub(super) callers: usize,
+    /// Called when there is none left.
+    pub(super) callers_gone: Vec<Call>,
     pub(super) stopping: bool,
     /// Absent while it is called, and where there is none.
     hook: Option<Box<dyn Hook>>,
@@ -123,6 +129,9 @@ impl Poller {
             current: None,
             doomed: Vec::new(),
             dooming: Vec::new(),
+            closed_to_callers: false,
+            callers: 0,
+            callers_gone: Vec::new(),
             stopping: false,
             hook: None,
             poll,
@@ -182,6 +191,7 @@ impl Poller {
         self.run_hook(); // 7
         self.settle(); // 8
         self.tear_down_doomed(); // 9
+        self.tell_callers_gone();
         let counters = &self.shared.counters;
         add(&counters.turns, 1);
         counters.open.store(self.sockets.len() as u64, Relaxed);
@@ -386,6 +396,10 @@ impl Poller {
                 }
                 Work::Offloaded(key, None) => self.doom_key(key, End::local(Reason::Internal)),
                 Work::Warmed(key, until) => self.file_is_warm(key, until),
+                Work::CloseToCallers(gone) => {
+                    self.callers_gone.push(gone);
+                    self.close_to_callers();
+                }
                 Work::Shutdown(grace) => self.begin_shutdown(grace),
             }
         }
@@ -484,37 +498,6 @@ impl Poller {
         self.pacer.settle(self.now);
         while let Some(owner) = self.pacer.next_turn(self.now) {
             self.take_turn(owner);
-        }
-    }
-
-    fn begin_shutdown(&mut self, grace: Duration) {
-        // Asked again, the earlier deadline counts.
-        let at = self.now + grace;
-        self.wheel.insert(at.max(self.now.plus_nanos(1)), Due::Cut);
-        if self.stopping {
-            return;
-        }
-        // Callers the kernel has let in would be reset when their listener closes, and leave no record.
-        for index in self.listeners.iter().map(|(index, _)| index).collect::<Vec<_>>() {
-            self.visit_listener_to_the_end(index as u32);
-        }
-        self.stopping = true;
-        self.listeners.clear();
-        for index in self.indices() {
-            if let Some(socket) = self.sockets.get_mut(index) {
-                // The kernel may hold what it has not told of yet; the visit of this turn looks.
-                socket.told_readable |= socket.life != Life::Connecting;
-            }
-            match self.sockets.get(index) {
-                Some(socket) if socket.life == Life::Connecting => {
-                    self.doom(index, End::local(Reason::Shutdown));
-                }
-                Some(socket) if !socket.gate.closing => {
-                    self.call_session(index, |session, io| session.shutdown(io));
-                    self.schedule(index);
-                }
-                _ => {}
-            }
         }
     }
 

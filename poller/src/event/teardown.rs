@@ -8,7 +8,7 @@ use super::socket::Life;
 use crate::due::Key;
 use crate::gate::Env;
 use crate::ledger::Teardown;
-use crate::record::{End, Reason};
+use crate::record::{End, Reason, Role};
 use crate::sys;
 
 impl Poller {
@@ -36,6 +36,7 @@ impl Poller {
     pub(super) fn tear_down(&mut self, index: usize) {
         let Some(mut socket) = self.sockets.try_remove(index) else { return };
         let now = self.now;
+        self.callers -= usize::from(socket.role == Role::Server);
         socket.take_timers(|timer| {
             self.wheel.cancel(timer);
         });

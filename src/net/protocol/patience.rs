@@ -2,6 +2,9 @@
 
 use tidegate_poller::{Io, Moment, TimerId};
 
+/// The reason of its timer.
+pub(super) const PATIENCE: u32 = 0;
+
 /// A deadline of what is waited for now, and one of the whole, on one timer of the session, which is touched only when it
 /// would fire too late.
 #[derive(Debug)]
@@ -65,6 +68,6 @@ impl<W: Copy> Patience<W> {
             }
             io.cancel_timer(timer);
         }
-        self.timer = Some((io.start_timer(deadline - io.now(), 0), deadline));
+        self.timer = Some((io.start_timer(deadline - io.now(), PATIENCE), deadline));
     }
 }

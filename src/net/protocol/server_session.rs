@@ -21,7 +21,7 @@ use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Poller, Reason, Session, S
 use super::account::{Account, On};
 use super::codec::{Codec, Outgoing};
 use super::inbound::{Fault, Inbound};
-use super::patience::Patience;
+use super::patience::{PATIENCE, Patience};
 use super::server::{Exchange, Seat, Service};
 use crate::record::Words;
 use crate::runtime::work::{Receive, panic_message};
@@ -33,6 +33,8 @@ const AHEAD_MAX: usize = 64 * 1024;
 /// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
 /// awaited in return.
 const QUIET: Duration = Duration::from_secs(1);
+/// The reason of the timer after which no further request is served; that of the patience has another.
+const LAST_LOOK: u32 = PATIENCE + 1;
 /// Replies that wait in the outbox; the next request waits for them.
 const REPLIES_MAX: usize = 64;
 
@@ -54,6 +56,8 @@ pub(super) struct ServerSession<C: Codec, D, S> {
     patience: Patience<Why>,
     reading_paused: bool,
     peer_finished: bool,
+    /// The request at hand, which has not come whole, is the last one.
+    last_next: bool,
     /// No further request is served.
     last: bool,
     /// The end was decided on.
@@ -88,6 +92,7 @@ where
             patience: Patience::default(),
             reading_paused: false,
             peer_finished: false,
+            last_next: false,
             last: false,
             shut: false,
         }
@@ -123,6 +128,7 @@ where
     fn begin(&mut self, io: &mut Io<'_>, request: C::Request, length: usize) {
         let Some(connection) = self.connection.take() else { return };
         let now = io.now();
+        self.last |= self.last_next;
         self.exchanges += 1;
         let started = self.since.take().unwrap_or(now);
         self.since = (self.inbound.len() > 0).then_some(now);
@@ -160,7 +166,7 @@ where
         let token = Arc::<Token>::default();
         let cut = token.clone();
         // Counted, so that a runtime that stops waits for it.
-        let running = runtime.begin(Box::new(move || cut.cancel()));
+        let running = runtime.begin_for_caller(Box::new(move || cut.cancel()));
         let refused = running.is_none();
         self.running = Some((self.exchanges, token.clone()));
         let back = Back::<C, D, S> {
@@ -341,7 +347,9 @@ where
         io.set_send_timeout(Some(self.service.settings.send_timeout));
         self.service.settings.spending.join(io);
         // Let in while the doors were being shut.
-        self.last = io.is_shutting_down() || state.is_stopping();
+        if io.is_shutting_down() || state.is_stopping() {
+            self.shutdown(io);
+        }
         self.settle(io);
     }
 
@@ -379,7 +387,14 @@ where
         self.advance(io);
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _: u32) {
+    fn timer(&mut self, io: &mut Io<'_>, reason: u32) {
+        if reason == LAST_LOOK {
+            match self.running.is_none() && self.inbound.partial() > 0 {
+                true => self.last_next = true,
+                false => self.last = true,
+            }
+            return self.settle(io);
+        }
         let Some(why) = self.patience.fired(io) else { return };
         match why {
             Why::Request if self.patience.make_up(io) => {}
@@ -410,8 +425,8 @@ where
     }
 
     fn shutdown(&mut self, io: &mut Io<'_>) {
-        self.last = true;
-        self.settle(io);
+        // Not at once: what the kernel holds already is read first, so that a request that has arrived is answered.
+        io.start_timer(Duration::ZERO, LAST_LOOK);
     }
 
     fn phase(&self) -> &'static str {

@@ -42,7 +42,7 @@ impl HttpSession {
                     Box::new(move || token.cancel())
                 };
                 // Counted, so that a runtime that stops waits for it.
-                let Some(running) = runtime.begin(cut) else {
+                let Some(running) = runtime.begin_for_caller(cut) else {
                     return self.reply(io, Reply::error(StatusCode::SERVICE_UNAVAILABLE).closing());
                 };
                 self.work().answering = Some(token.clone());
