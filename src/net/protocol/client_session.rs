@@ -14,7 +14,7 @@ use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Reason, Session};
 
 use super::account::{Account, On};
 use super::client::{Call, ClientSettings};
-use super::codec::{Codec, Outgoing};
+use super::codec::{Codec, Malformed, Outgoing};
 use super::endpoint::{Endpoint, Next};
 use super::error::{RequestError, Waited};
 use super::inbound::{Fault, Inbound};
@@ -31,6 +31,7 @@ pub(super) struct ClientSession<C: Codec> {
     patience: Patience<Why>,
     /// Why the current call fails, where it is not the connection's end that tells.
     failure: Option<RequestError>,
+    peer_finished: bool,
     /// It is to be closed when the current call is done.
     last: bool,
 }
@@ -67,6 +68,7 @@ impl<C: Codec> ClientSession<C> {
             exchanges: 0,
             patience: Patience::default(),
             failure: None,
+            peer_finished: false,
             last: false,
         };
         session.current = Some(session.attempt(call, now, false));
@@ -101,7 +103,11 @@ impl<C: Codec> ClientSession<C> {
     fn send(&mut self, io: &mut Io<'_>) {
         let Some(current) = &mut self.current else { return };
         let mut out = Outgoing::with_buffer(io.buffer());
-        if let Err(error) = self.codec.encode_request(&current.call.request, &mut out) {
+        let encoded = self.codec.encode_request(&current.call.request, &mut out).and_then(|()| {
+            let refused = || Malformed::new("a request cannot end with its connection");
+            (!out.ends_connection()).then_some(()).ok_or_else(refused)
+        });
+        if let Err(error) = encoded {
             // The codec may have changed its mind half-way: nothing of it has gone, but its state is not to be trusted.
             return self.fail(io, RequestError::Encode(error), End::local(Reason::Internal));
         }
@@ -146,6 +152,19 @@ impl<C: Codec> ClientSession<C> {
         }
     }
 
+    /// The peer sends no more: what is there may be a reply that ends so.
+    fn finish_reply(&mut self, io: &mut Io<'_>) {
+        match self.codec.finish_reply(self.inbound.rest()) {
+            Ok(Some(reply)) => {
+                let length = self.inbound.partial();
+                self.inbound = Inbound::default();
+                self.complete(io, reply, length);
+            }
+            Ok(None) => io.abort(End::peer(Reason::Abort)),
+            Err(error) => self.fail(io, RequestError::Malformed(error), End::peer(Reason::ProtocolError)),
+        }
+    }
+
     fn complete(&mut self, io: &mut Io<'_>, reply: C::Reply, length: usize) {
         let Some(current) = self.current.take() else { return };
         let Attempt { call, mut account, .. } = current;
@@ -164,6 +183,8 @@ impl<C: Codec> ClientSession<C> {
             // More than was asked for: what else it says cannot be told from a reply.
             self.last = true;
             io.abort(End::peer(Reason::ProtocolError));
+        } else if self.peer_finished {
+            io.abort(End::peer(Reason::Ok));
         } else if !sent || self.last || io.is_shutting_down() {
             // The rest of a request that the peer did not wait for would be taken for the next one.
             self.last = true;
@@ -268,8 +289,9 @@ impl<C: Codec> Session for ClientSession<C> {
     }
 
     fn peer_finished(&mut self, io: &mut Io<'_>) {
+        self.peer_finished = true;
         match self.current {
-            Some(_) => io.abort(End::peer(Reason::Abort)),
+            Some(_) => self.finish_reply(io),
             None => self.close_idle(io, End::peer(Reason::Ok)),
         }
     }

@@ -64,6 +64,57 @@ pub trait Codec: Clone + Send + Sync + 'static {
     /// Looks for a reply at the front of `bytes`. See [`Decoded`].
     fn decode_reply(&mut self, bytes: &[u8]) -> Result<Decoded<Self::Reply>, Malformed>;
 
+    /// The client sends no more, and these bytes are left of what came. A request that ends so is told by nothing else; it
+    /// is the last one of its connection, and answered. `None`, the default: no request ends so, and this one was cut
+    /// short. Not asked where nothing came of a request.
+    fn finish_request(&mut self, bytes: &[u8]) -> Result<Option<Self::Request>, Malformed> {
+        let _ = bytes;
+        Ok(None)
+    }
+
+    /// The server sends no more, and these bytes are left of what came. A reply that ends so is told by nothing else. `None`,
+    /// the default: no reply ends so, and this one was cut short. There may be no bytes at all: an empty reply, or
+    /// a connection that was closed while the request was on its way to it, and may be repeated on another.
+    ///
+    /// ```
+    /// use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
+    ///
+    /// /// Who is it? A line, answered by text up to the connection's end.
+    /// #[derive(Clone)]
+    /// struct Whois;
+    ///
+    /// impl Codec for Whois {
+    ///     type Request = String;
+    ///     type Reply = Vec<u8>;
+    ///
+    ///     fn encode_request(&mut self, name: &String, out: &mut Outgoing) -> Result<(), Malformed> {
+    ///         out.put(name.as_bytes());
+    ///         out.put(b"\r\n");
+    ///         Ok(())
+    ///     }
+    ///     fn decode_request(&mut self, bytes: &[u8]) -> Result<Decoded<String>, Malformed> {
+    ///         let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else { return Ok(Decoded::more()) };
+    ///         let name = std::str::from_utf8(&bytes[..end]).map_err(|_| Malformed::new("not UTF-8"))?;
+    ///         Ok(Decoded::message(name.to_owned(), end + 2))
+    ///     }
+    ///     fn encode_reply(&mut self, text: Vec<u8>, out: &mut Outgoing) -> Result<(), Malformed> {
+    ///         out.push(text);
+    ///         out.end_connection();
+    ///         Ok(())
+    ///     }
+    ///     fn decode_reply(&mut self, _: &[u8]) -> Result<Decoded<Vec<u8>>, Malformed> {
+    ///         Ok(Decoded::more())
+    ///     }
+    ///     fn finish_reply(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    ///         Ok(Some(bytes.to_vec()))
+    ///     }
+    /// }
+    /// ```
+    fn finish_reply(&mut self, bytes: &[u8]) -> Result<Option<Self::Reply>, Malformed> {
+        let _ = bytes;
+        Ok(None)
+    }
+
     /// What a server answers where the series of a request failed. `None`, the default, answers nothing and closes the
     /// connection.
     fn failed(&mut self, error: &SeriesError) -> Option<Self::Reply> {
@@ -145,12 +196,13 @@ pub struct Outgoing {
     chunks: Vec<Chunk>,
     tail: Vec<u8>,
     length: usize,
+    ends_connection: bool,
 }
 
 impl Outgoing {
     /// Starts with an empty buffer that was used before.
     pub(super) fn with_buffer(tail: Vec<u8>) -> Outgoing {
-        Outgoing { chunks: Vec::new(), tail, length: 0 }
+        Outgoing { tail, ..Outgoing::default() }
     }
 
     /// Appends a copy.
@@ -169,6 +221,16 @@ impl Outgoing {
         self.seal();
         self.length += chunk.len();
         self.chunks.push(chunk);
+    }
+
+    /// Has the connection closed after this reply, which is how a peer knows the end of one that says nothing of its length. Of
+    /// a request it is an error: a connection is closed in both directions.
+    pub fn end_connection(&mut self) {
+        self.ends_connection = true;
+    }
+
+    pub(super) fn ends_connection(&self) -> bool {
+        self.ends_connection
     }
 
     /// Bytes so far.

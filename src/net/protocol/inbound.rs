@@ -39,6 +39,11 @@ impl Inbound {
         self.bytes.len() - self.start
     }
 
+    /// What is there and not used.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
     /// Bytes of a message that has not come whole.
     pub(super) fn partial(&self) -> usize {
         self.kept + self.len()

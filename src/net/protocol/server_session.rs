@@ -117,7 +117,31 @@ where
                 }
             }
         }
+        if self.peer_finished && !self.shut && !self.last && !self.is_busy(io) {
+            self.finish_request(io);
+        }
         self.settle(io);
+    }
+
+    /// The peer sends no more: what is there may be a request that ends so.
+    fn finish_request(&mut self, io: &mut Io<'_>) {
+        let length = self.inbound.partial();
+        if length == 0 {
+            return;
+        }
+        match self.codec.finish_request(self.inbound.rest()) {
+            Ok(Some(request)) => {
+                self.inbound = Inbound::default();
+                self.last_next = true;
+                self.begin(io, request, length);
+            }
+            // That it was cut short is found by whoever settles.
+            Ok(None) => {}
+            Err(error) => {
+                log::debug!("connection {}: {error}", io.conn_id());
+                self.break_off(io, End::peer(Reason::ProtocolError));
+            }
+        }
     }
 
     /// Whether the next request has to wait.
@@ -225,6 +249,7 @@ where
             log::error!("connection {}: a reply cannot be sent: {error}", io.conn_id());
             return self.break_down(io);
         }
+        let last = last || out.ends_connection();
         let Some(account) = self.accounts.back_mut() else { return };
         account.status = status;
         account.end = Some((End::local(Reason::Ok), "reply"));
