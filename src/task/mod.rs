@@ -38,6 +38,7 @@ mod future;
 mod go;
 mod graph;
 mod lent;
+mod map;
 #[cfg(all(test, tidegate_shuttle))]
 mod models;
 mod outcome;
@@ -65,6 +66,7 @@ pub use future::{FutureTask, future};
 pub use go::{Go, go};
 pub use graph::{Cycle, Graph, GraphError, GraphTask, NodeId};
 pub use lent::Lent;
+pub use map::{Followed, Map};
 pub use outcome::{Dropped, Ended, Error, Outcome, SeriesError};
 pub use pace::{Acquire, BudgetExt, NextChunk, NextItem, NextTick, Paced, PacedReader, Spender, Tick, Ticks};
 pub use parallel::{Fallible, Parallel};
@@ -149,6 +151,87 @@ pub trait TaskExt: Task + Sized {
     /// ```
     fn timeout(self, time: Duration) -> Timeout<Self> {
         Timeout::new(self, time)
+    }
+
+    /// Has `map` make something else of what comes of it, on the thread that completed it: it is to be short. Not called when
+    /// the task is cancelled or nothing comes of it; a panic in it ends the series.
+    ///
+    /// ```
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Select, TaskExt, go};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// assert_eq!(runtime.run(go(|| 6 * 7).map(|n| n.to_string()))?, "42");
+    /// // What never fails may stand beside what does.
+    /// let mut either = Select::new();
+    /// either.push(go(|| "forty".parse()).boxed());
+    /// either.push(go(|| 2_u32).map(Ok).boxed());
+    /// assert_eq!(runtime.run(either)?, Ok(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn map<U, F>(self, map: F) -> Map<Self, F>
+    where
+        U: Send + 'static,
+        F: FnOnce(Self::Output) -> U + Send + 'static,
+    {
+        Map::new(self, map)
+    }
+
+    /// The same, of a success; an error stays what it is.
+    ///
+    /// ```
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{TaskExt, go};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let half = |text: &'static str| go(move || text.parse::<u32>()).map_ok(|n| n / 2);
+    /// assert_eq!(runtime.run(half("84"))?, Ok(42));
+    /// assert!(runtime.run(half("many"))?.is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn map_ok<V, E, U, F>(
+        self,
+        map: F,
+    ) -> Map<Self, impl FnOnce(Result<V, E>) -> Result<U, E> + Send + 'static>
+    where
+        Self: Task<Output = Result<V, E>>,
+        F: FnOnce(V) -> U + Send + 'static,
+    {
+        Map::new(self, |output: Result<V, E>| output.map(map))
+    }
+
+    /// The same, of an error; a success stays what it is.
+    fn map_err<V, E, U, F>(
+        self,
+        map: F,
+    ) -> Map<Self, impl FnOnce(Result<V, E>) -> Result<V, U> + Send + 'static>
+    where
+        Self: Task<Output = Result<V, E>>,
+        F: FnOnce(E) -> U + Send + 'static,
+    {
+        Map::new(self, |output: Result<V, E>| output.map_err(map))
+    }
+
+    /// Goes on with a task that is made of what comes of this one: both are one task, whose output is the second's. For
+    /// more than two, or with data in common, there is the [`Series`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Parallel, TaskExt, go, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let wait = |n| sleep(Duration::from_millis(n));
+    /// let all: Parallel<_> = (0..3).map(|n| wait(n).followed_by(move |()| go(move || n * 2))).collect();
+    /// assert_eq!(runtime.run(all)?, [Ok(0), Ok(2), Ok(4)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn followed_by<N, F>(self, make: F) -> Followed<Self, F>
+    where
+        N: Task,
+        F: FnOnce(Self::Output) -> N + Send + 'static,
+    {
+        Followed::new(self, make)
     }
 
     /// Forgets which task it is, so that different ones with the same output fit into one

@@ -224,7 +224,8 @@ impl Outgoing {
     }
 
     /// Has the connection closed after this reply, which is how a peer knows the end of one that says nothing of its length. Of
-    /// a request it is an error: a connection is closed in both directions.
+    /// a request it is an error: a connection is closed in both directions. To such a peer, an exchange without a reply looks
+    /// like an empty one; [`Codec::failed`] can say more.
     pub fn end_connection(&mut self) {
         self.ends_connection = true;
     }
