@@ -147,8 +147,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Waits until the pollers have ended, which others asked of them by [`RuntimeHandle::pollers`]; then stops the rest.
+    /// Waits until the pollers have ended, which others asked of them by [`RuntimeHandle::pollers`]; then stops the rest. On
+    /// one of its own threads, and within a callback of a series, this is an error ([`OwnThread`]) at once.
     pub fn join(mut self) -> io::Result<()> {
+        self.core.check_wait().map_err(io::Error::other)?;
         let ended = self.pollers.take().map_or(Ok(()), Pollers::join);
         self.end(Duration::ZERO);
         ended

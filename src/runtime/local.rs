@@ -34,6 +34,8 @@ const HELD_MAX: Duration = Duration::from_millis(50);
 
 /// The way to a poller thread's [`Local`] from other threads.
 pub(crate) struct Inbox {
+    /// Without a bound of its own: what is in it is the only way on of something that was started, and as small as that. The
+    /// poller takes all of it once a turn.
     commands: Mutex<Vec<Command>>,
     /// Something is in it. Spares the poller the lock in most turns.
     filled: AtomicBool,

@@ -403,7 +403,8 @@ impl Live {
     /// Drops what has not started, and cancels what runs.
     fn stop(&self) {
         let dropped = std::mem::take(&mut self.lock().nodes);
-        drop(dropped);
+        // One by one: a panic of one is no reason for the graph not to end.
+        dropped.into_iter().for_each(|node| work::contain(|| drop(node)));
         for token in &self.tokens {
             token.cancel();
         }

@@ -1,15 +1,16 @@
 //! Tasks side by side.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
 use super::Task;
-use super::child::start_child;
+use super::child::{drop_child, start_child};
 use super::continuation::{Continuation, Parent};
 use super::outcome::{Dropped, Ended};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
-use crate::runtime::work::Deliver;
+use crate::runtime::work::{self, Deliver, panic_message};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -54,7 +55,8 @@ impl<T: Task> Parallel<T> {
         self.tasks.push(task);
     }
 
-    /// Has the others cancelled when the result of one is such.
+    /// Has the others cancelled when the result of one is such. Where `stop` panics, that result is lost ([`Dropped`]), and the
+    /// others go on.
     pub fn stop_when(mut self, stop: impl Fn(&T::Output) -> bool + Send + Sync + 'static) -> Parallel<T> {
         self.stop_at = Some(Box::new(stop));
         self
@@ -146,8 +148,9 @@ impl<T: Task> Task for Parallel<T> {
         }
         for (index, task) in self.tasks.into_iter().enumerate() {
             let child = Continuation::of_child(blocks[index / BLOCK].clone(), (index % BLOCK) as u32);
-            if !child.is_cancelled() {
-                start_child(task, child);
+            match child.is_cancelled() {
+                true => drop_child(task),
+                false => start_child(task, child),
             }
         }
     }
@@ -194,9 +197,17 @@ impl<O> Block<O> {
 
 impl<O: Send + 'static> Deliver<O> for Block<O> {
     fn deliver(&self, index: u32, output: Option<O>) {
-        let stop = match (&output, &self.group.stop_at) {
-            (Some(output), Some(stop_at)) => stop_at(output),
-            _ => false,
+        let (output, stop) = match (output, &self.group.stop_at) {
+            (Some(output), Some(stop_at)) => match catch_unwind(AssertUnwindSafe(|| stop_at(&output))) {
+                Ok(stop) => (Some(output), stop),
+                // Whether to stop is not known, and what it left of the result is not to be trusted.
+                Err(payload) => {
+                    work::contain(|| drop(output));
+                    log::error!("what is to stop a parallel panicked: {}", panic_message(&*payload));
+                    (None, false)
+                }
+            },
+            (output, _) => (output, false),
         };
         let all_of_block = {
             let mut state = lock(&self.state);

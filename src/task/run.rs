@@ -119,7 +119,7 @@ impl<O: Send + 'static> TaskHandle<O> {
 
     /// Whether it is over.
     pub fn is_done(&self) -> bool {
-        self.shared.lock().result.is_some()
+        self.shared.lock().over
     }
 
     /// Lets it run, whatever comes of it.
@@ -148,13 +148,13 @@ impl fmt::Debug for Canceller {
     }
 }
 
-/// Under any executor.
+/// Under any executor. Polled again after it was ready, it says [`Dropped`].
 impl<O: Send + 'static> Future for TaskHandle<O> {
     type Output = Result<O, Dropped>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<O, Dropped>> {
         let mut state = self.shared.lock();
-        match state.result.take() {
+        match state.take() {
             Some(result) => Poll::Ready(result),
             None => {
                 // The old one is dropped after the lock.
@@ -180,31 +180,42 @@ struct Shared<O> {
 }
 
 struct State<O> {
+    over: bool,
+    /// Absent before that, and once it was given out.
     result: Option<Result<O, Dropped>>,
     waker: Option<Waker>,
 }
 
+impl<O> State<O> {
+    /// The result, if the task is over. There is one; who comes later finds none.
+    fn take(&mut self) -> Option<Result<O, Dropped>> {
+        self.over.then(|| self.result.take().unwrap_or(Err(Dropped)))
+    }
+}
+
 impl<O> Shared<O> {
     fn new() -> Shared<O> {
-        Shared { state: Mutex::new(State { result: None, waker: None }), done: Condvar::new() }
+        Shared { state: Mutex::new(State { over: false, result: None, waker: None }), done: Condvar::new() }
     }
 
     fn deliver(&self, result: Result<O, Dropped>) {
         let waker = {
             let mut state = self.lock();
+            state.over = true;
             state.result = Some(result);
             state.waker.take()
         };
         self.done.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            // Others' code, and this may be an unwinding stack.
+            work::contain(|| waker.wake());
         }
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Option<Result<O, Dropped>> {
         let mut state = self.lock();
         loop {
-            if let Some(result) = state.result.take() {
+            if let Some(result) = state.take() {
                 return Some(result);
             }
             state = match deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::Task;
-use super::child::start_child;
+use super::child::{drop_child, start_child};
 use super::continuation::{Continuation, Parent};
 use super::token::Token;
 use crate::runtime::RuntimeHandle;
@@ -120,10 +120,10 @@ where
             });
         }
         for (index, task) in self.tasks.into_iter().enumerate() {
-            if !race.is_on() {
-                break;
+            match race.is_on() {
+                true => start_child(task, Continuation::of_child(race.clone(), index as u32)),
+                false => drop_child(task),
             }
-            start_child(task, Continuation::of_child(race.clone(), index as u32));
         }
     }
 }
