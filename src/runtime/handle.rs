@@ -21,6 +21,21 @@ use super::work::{self, Ready, Work};
 
 /// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
 /// time.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{Series, go, sleep};
+///
+/// let runtime = Runtime::builder().name("app").pollers(1).compute_threads(2).build()?;
+/// let series = Series::new(())
+///     .then(sleep(Duration::from_millis(5)), |(), _| Ok(()))
+///     .then(go(|| "done"), |word, _| Ok(println!("{word}")));
+/// runtime.start(series).detach();
+/// // It has a minute to end, and needs a moment.
+/// runtime.stop(Duration::from_secs(60))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Runtime {
     core: RuntimeHandle,
     pollers: Option<Pollers>,

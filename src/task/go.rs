@@ -12,6 +12,18 @@ use crate::sync::Mutex;
 /// the series.
 ///
 /// Cancelled while it waits for a thread, it is not called, and ends at once; once it runs, what it returns is dropped.
+///
+/// ```
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{Parallel, go};
+///
+/// let runtime = Runtime::new()?;
+/// let sum = |from: u64| go(move || (from..from + 1_000).sum::<u64>());
+/// let sums: Parallel<_> = (0..10).map(|n| sum(n * 1_000)).collect();
+/// let sums = runtime.run(sums)?.into_iter().flatten();
+/// assert_eq!(sums.sum::<u64>(), 9_999 * 10_000 / 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn go<R, F>(compute: F) -> Go<F>
 where
     F: FnOnce() -> R + Send + 'static,

@@ -130,6 +130,22 @@ pub trait Task: Send + 'static {
 /// What can be had of any task.
 pub trait TaskExt: Task + Sized {
     /// Has the series go on on a poller's thread: the one it came from, or any.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Series, TaskExt, go};
+    ///
+    /// let runtime = Runtime::builder().name("app").build()?;
+    /// let here = |()| thread::current().name().map(str::to_owned);
+    /// let series = Series::new(Vec::new())
+    ///     .then(go(|| ()), move |_, series| Ok(series.context.extend(here(()))))
+    ///     .then(go(|| ()).back_on_poller(), move |_, series| Ok(series.context.extend(here(()))));
+    /// let names = runtime.run(series)?.into_result()?;
+    /// assert!(names[0].starts_with("app-compute-"));
+    /// assert_eq!(names[1], "app-0");
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     fn back_on_poller(self) -> BackOnPoller<Self> {
         BackOnPoller::new(self)
     }

@@ -72,6 +72,20 @@ impl RuntimeHandle {
 
 /// A task that was started: to await, to [wait](TaskHandle::wait) for, to [cancel](TaskHandle::cancel). Dropping it
 /// changes nothing: the task runs on.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{WaitError, go, sleep};
+///
+/// let runtime = Runtime::new()?;
+/// let answer = runtime.spawn(go(|| 42));
+/// let nap = runtime.spawn(sleep(Duration::from_secs(3600)));
+/// assert_eq!(answer.wait(), Ok(42));
+/// nap.cancel();
+/// assert_eq!(nap.wait(), Err(WaitError::Dropped));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "without it nobody knows what came of the task; `.detach()` says that this is meant"]
 pub struct TaskHandle<O> {
     shared: Arc<Shared<O>>,

@@ -48,6 +48,18 @@ impl<C: Send + 'static> Series<C> {
     }
 
     /// Adds a task that is made when its turn comes, from what the context is then.
+    ///
+    /// ```
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Series, go};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let series = Series::new(20)
+    ///     .then(go(|| 1), |n, series| Ok(series.context += n))
+    ///     .then_with(|n: &mut i32| { let n = *n; go(move || n * 2) }, |n, series| Ok(series.context = n));
+    /// assert_eq!(runtime.run(series)?.into_result()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     #[must_use]
     pub fn then_with<T: Task>(
         mut self,
@@ -92,6 +104,25 @@ impl<C: Send + 'static> Series<C> {
 
     /// Has `finally` called when the series has ended, in whatever way: exactly once if the series was started, and not at
     /// all if it is dropped before that. Replaces what was said before.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Series, SeriesError, go};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let (tell, told) = mpsc::channel();
+    /// let series = Series::new("account 7")
+    ///     .then(go(|| ()), |(), _| Err("the disk is full".into()))
+    ///     .then(go(|| ()), |(), _| unreachable!("the series has ended"))
+    ///     .finally(move |outcome, account| {
+    ///         let failed = matches!(outcome, Err(SeriesError::Failed(_)));
+    ///         tell.send((*account, failed)).unwrap();
+    ///     });
+    /// runtime.start(series).detach();
+    /// assert_eq!(told.recv()?, ("account 7", true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn finally(mut self, finally: impl FnOnce(&Outcome, &mut C) + Send + 'static) -> Series<C> {
         self.set_finally(finally);
@@ -113,6 +144,23 @@ impl<C: Send + 'static> Series<C> {
     }
 
     /// Adds a task that comes next.
+    ///
+    /// ```
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::{Series, go};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let series = Series::new(String::new())
+    ///     .then(go(|| "a"), |text, series| {
+    ///         series.context += text;
+    ///         series.push(go(|| "d"), |text, series| Ok(series.context += text));
+    ///         series.push_front(go(|| "b"), |text, series| Ok(series.context += text));
+    ///         Ok(())
+    ///     })
+    ///     .then(go(|| "c"), |text, series| Ok(series.context += text));
+    /// assert_eq!(runtime.run(series)?.into_result()?, "abcd");
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     pub fn push_front<T: Task>(
         &mut self,
         task: T,

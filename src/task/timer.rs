@@ -9,11 +9,43 @@ use super::continuation::Continuation;
 use crate::runtime::work::Receive;
 
 /// Done after so long.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::sleep;
+///
+/// let runtime = Runtime::new()?;
+/// let began = Instant::now();
+/// runtime.run(sleep(Duration::from_millis(5)))?;
+/// assert!(began.elapsed() >= Duration::from_millis(5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn sleep(time: Duration) -> Sleep {
     Sleep { when: When::After(time) }
 }
 
 /// Done at a moment; at once if that has passed.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::poller::sys;
+/// use tidegate::runtime::Runtime;
+/// use tidegate::task::{Series, sleep_until};
+///
+/// let runtime = Runtime::new()?;
+/// // Each a tenth of a second after the other, however long the callbacks take.
+/// let began = sys::now();
+/// let mut series = Series::new(0);
+/// for n in 1..=3 {
+///     series.push(sleep_until(began + n * Duration::from_millis(100)), |(), series| {
+///         series.context += 1;
+///         Ok(())
+///     });
+/// }
+/// assert_eq!(runtime.run(series)?.into_result()?, 3);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 pub fn sleep_until(moment: Moment) -> Sleep {
     Sleep { when: When::At(moment) }
 }

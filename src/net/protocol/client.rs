@@ -118,7 +118,7 @@ impl From<(String, u16)> for Target {
 }
 
 /// Makes requests, on connections that it keeps for the next ones; cheap to clone. When the last clone is dropped the idle
-/// connections are closed; requests under way go on.
+/// connections are closed; requests under way go on. See [`serve`](super::serve) for an example with both ends.
 pub struct Client<C: Codec> {
     shared: Arc<Shared<C>>,
     open: Arc<Open<C>>,
