@@ -14,7 +14,7 @@ use tidegate_poller::{Config, Figures, Moment, Poller};
 
 use super::builder::Builder;
 use super::compute::{self, Compute};
-use super::local::{self, Inbox, Job, TimerKey};
+use super::local::{self, Inbox, Job, Timer, TimerKey};
 use super::pollers::{Handles, Pollers, Setup};
 use super::under_way::{Cut, Running, UnderWay};
 use super::work::{self, Ready, Work};
@@ -312,14 +312,14 @@ impl RuntimeHandle {
     /// Has `work` get ready at `at`, on a poller's thread: the calling one where that is a poller, else one after the other.
     pub(crate) fn start_timer(&self, at: Moment, work: Ready) {
         let index = self.poller_here_or_next();
-        self.0.inboxes[index].start_timer(at, None, work);
+        self.0.inboxes[index].start_timer(Timer::Plain(at, work));
     }
 
     /// The same, with a key to [cancel](RuntimeHandle::cancel_timer) it by.
     pub(crate) fn start_keyed_timer(&self, at: Moment, work: Box<Work>) -> RuntimeTimer {
         let index = self.poller_here_or_next();
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
-        self.0.inboxes[index].start_timer(at, Some(key), Ready::Work(work));
+        self.0.inboxes[index].start_timer(Timer::Keyed(at, key, work));
         (index, key)
     }
 

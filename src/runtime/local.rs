@@ -47,11 +47,21 @@ pub(crate) struct Inbox {
 }
 
 enum Command {
-    Start(Moment, Option<TimerKey>, Ready),
+    Start(Timer),
     Cancel(TimerKey),
     Ready(Box<Work>),
     Job(Job),
 }
+
+/// A timer to be started: its work gets ready at the moment.
+pub(super) enum Timer {
+    Plain(Moment, Ready),
+    /// One that can be cancelled.
+    Keyed(Moment, TimerKey, Box<Work>),
+}
+
+// Another thread may start a million of them in a row.
+const _: () = assert!(size_of::<Command>() <= 40);
 
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
@@ -63,7 +73,7 @@ struct Local {
     /// Made when first needed: a wheel takes 30 kB, and a file server needs none.
     timers: Option<Wheel<Ready>>,
     /// Those that can be cancelled, and where they are in their wheel.
-    keyed: Option<Wheel<(TimerKey, Ready)>>,
+    keyed: Option<Wheel<(TimerKey, Box<Work>)>>,
     keys: HashMap<TimerKey, TimerId>,
     /// Deadlines of this turn that want the timer descriptor.
     sharp: Vec<Moment>,
@@ -81,16 +91,16 @@ impl Inbox {
         })
     }
 
-    /// Starts a timer on this inbox's poller: `work` gets ready at `at`. One with a key can be cancelled.
-    pub(crate) fn start_timer(self: &Arc<Inbox>, at: Moment, key: Option<TimerKey>, work: Ready) {
-        let mut work = Some(work);
+    /// Starts a timer on this inbox's poller.
+    pub(super) fn start_timer(self: &Arc<Inbox>, timer: Timer) {
+        let mut timer = Some(timer);
         let here = self.with_local(|local| {
-            if let Some(work) = work.take() {
-                local.start(at, key, work);
+            if let Some(timer) = timer.take() {
+                local.start(timer, sys::now());
             }
         });
-        if let (None, Some(work)) = (here, work) {
-            self.push(Command::Start(at, key, work));
+        if let (None, Some(timer)) = (here, timer) {
+            self.push(Command::Start(timer));
         }
     }
 
@@ -223,7 +233,7 @@ impl Hook for Turn {
         let mut cancelled = Vec::new();
         for command in self.inbox.take() {
             match command {
-                Command::Start(at, key, work) => with(|local| local.start(at, key, work)),
+                Command::Start(timer) => with(|local| local.start(timer, now)),
                 Command::Cancel(key) => cancelled.extend(with(|local| local.cancel(key))),
                 Command::Ready(work) => work::ready(work),
                 Command::Job(job) => with(|local| local.jobs.push(job)),
@@ -296,22 +306,23 @@ fn with<R>(call: impl FnOnce(&mut Local) -> R) -> R {
 }
 
 impl Local {
-    fn start(&mut self, at: Moment, key: Option<TimerKey>, work: Ready) {
-        if self.sharp.len() < SHARP_MAX && at - sys::now() < SHARP {
+    fn start(&mut self, timer: Timer, now: Moment) {
+        let (Timer::Plain(at, _) | Timer::Keyed(at, ..)) = timer;
+        if self.sharp.len() < SHARP_MAX && at - now < SHARP {
             self.sharp.push(at);
         }
-        match key {
-            None => {
-                self.timers.get_or_insert_with(|| Wheel::new(sys::now())).insert(at, work);
+        match timer {
+            Timer::Plain(at, work) => {
+                self.timers.get_or_insert_with(|| Wheel::new(now)).insert(at, work);
             }
-            Some(key) => {
-                let keyed = self.keyed.get_or_insert_with(|| Wheel::new(sys::now()));
+            Timer::Keyed(at, key, work) => {
+                let keyed = self.keyed.get_or_insert_with(|| Wheel::new(now));
                 self.keys.insert(key, keyed.insert(at, (key, work)));
             }
         }
     }
 
-    fn cancel(&mut self, key: TimerKey) -> Option<Ready> {
+    fn cancel(&mut self, key: TimerKey) -> Option<Box<Work>> {
         let timer = self.keys.remove(&key)?;
         self.keyed.as_mut()?.cancel(timer).map(|(_, work)| work)
     }
@@ -322,7 +333,7 @@ impl Local {
         }
         let (_, (key, work)) = self.keyed.as_mut()?.pop_due(now)?;
         self.keys.remove(&key);
-        Some(work)
+        Some(Ready::Work(work))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::{Arc, PoisonError};
 
@@ -36,8 +37,12 @@ pub(super) trait Parent<O>: Deliver<O> {
 /// The place of one of several tasks, seen as what they run within.
 struct Seat<O> {
     parent: Option<Arc<dyn Parent<O>>>,
-    index: u32,
+    /// From 1: a number that is never zero leaves [`To`] a way to tell its cases apart without a word more, of which there
+    /// is one in each of a million jobs.
+    number: NonZeroU32,
 }
+
+const _: () = assert!(size_of::<Continuation<u64>>() == 32);
 
 /// What receives the result of a task. When it is dropped instead, none comes.
 pub(crate) trait Receiver<O>: Receive<O> {
@@ -52,7 +57,10 @@ impl<O: Send + 'static> Continuation<O> {
 
     /// That of one of several tasks.
     pub(super) fn of_child(parent: Arc<dyn Parent<O>>, index: u32) -> Continuation<O> {
-        Continuation { generation: None, to: To::Seat(Seat { parent: Some(parent), index }) }
+        Continuation {
+            generation: None,
+            to: To::Seat(Seat { parent: Some(parent), number: NonZeroU32::MIN.saturating_add(index) }),
+        }
     }
 
     /// The task is done. What comes next goes on on the calling thread: before this returns, or, where it is itself
@@ -133,7 +141,7 @@ impl<O: Send + 'static> Continuation<O> {
     pub(super) fn token(&self) -> Option<&Arc<Token>> {
         match &self.to {
             To::Receiver(receiver) => receiver.token(),
-            To::Seat(seat) => seat.parent().token(seat.index),
+            To::Seat(seat) => seat.parent().token(seat.index()),
         }
     }
 }
@@ -144,8 +152,8 @@ impl Continuation<()> {
         debug_assert!(self.generation.is_none(), "nobody would end the generation");
         match self.to {
             To::Receiver(receiver) => Ready::Work(receiver),
-            To::Seat(mut seat) => match seat.parent.take() {
-                Some(parent) => Ready::Place(Place::new(parent, seat.index)),
+            To::Seat(seat) => match seat.into_place() {
+                Some(place) => Ready::Place(place),
                 None => unreachable!("a seat is left once"),
             },
         }
@@ -157,15 +165,19 @@ impl<O> Seat<O> {
         self.parent.as_deref().expect("it is left once")
     }
 
+    fn index(&self) -> u32 {
+        self.number.get() - 1
+    }
+
     fn into_place(mut self) -> Option<Place<O>> {
-        self.parent.take().map(|parent| Place::new(parent as Arc<dyn Deliver<O>>, self.index))
+        self.parent.take().map(|parent| Place::new(parent as Arc<dyn Deliver<O>>, self.index()))
     }
 }
 
 impl<O> Drop for Seat<O> {
     fn drop(&mut self) {
         if let Some(parent) = self.parent.take() {
-            parent.deliver(self.index, None);
+            parent.deliver(self.index(), None);
         }
     }
 }
