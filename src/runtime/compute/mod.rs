@@ -41,13 +41,15 @@ struct Shared {
     wake: Condvar,
     /// The row that each thread runs; put here under the lock of the state, so that who finds the queue empty under that
     /// lock has not missed it.
-    at_hand: Box<[Mutex<Option<Arc<dyn Row>>>]>,
+    at_hand: Box<[AtHand]>,
     closed: AtomicBool,
     queue_max: usize,
     /// As in `State`, to be read without the lock.
     queued: AtomicUsize,
     refused: super::Counter,
 }
+
+type AtHand = Mutex<Option<Arc<dyn Row>>>;
 
 struct State {
     queue: VecDeque<Arc<dyn Row>>,
