@@ -224,6 +224,37 @@ fn shutdown_lets_finish_what_can() {
     rig.join();
 }
 
+/// Has the poller connect elsewhere, and sees that it does.
+fn connects(rig: &Rig) {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let (tell, _told) = std::sync::mpsc::channel();
+    let connect = move |poller: &mut Poller| {
+        let session = Script::new().opened(|io| {
+            assert!(!io.is_shutting_down());
+            io.send("out");
+        });
+        assert!(poller.connect(address, session.session(&tell)).is_some());
+    };
+    rig.handle.submit(connect).unwrap();
+    let (mut accepted, _) = elsewhere.accept().unwrap();
+    assert_eq!(read_exact(&mut accepted, 3), b"out");
+}
+
+#[test]
+fn shut_down_a_poller_connects_until_its_last_caller_is_gone() {
+    let mut rig = Rig::start(|| Script::new().opened(|io| io.send(vec![3; MORE_THAN_FITS])));
+    let mut peer = rig.dial();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Blocked");
+    rig.handle.shutdown(support::PATIENCE);
+    connects(&rig);
+    assert_eq!(read_to_end(&mut peer).len(), MORE_THAN_FITS);
+    drop(peer);
+    rig.record();
+    rig.join();
+}
+
 #[test]
 fn closed_to_callers_a_poller_lets_them_go_and_turns_on() {
     let mut rig = Rig::start(|| Script::new().opened(|io| io.send(vec![3; MORE_THAN_FITS])));
@@ -235,20 +266,7 @@ fn closed_to_callers_a_poller_lets_them_go_and_turns_on() {
     rig.handle.close_to_callers(move || tell.send(1).unwrap());
     assert!(rig.dial_fails());
     // Ours are no callers.
-    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = elsewhere.local_addr().unwrap();
-    let (tell_ours, _ours) = std::sync::mpsc::channel();
-    rig.handle
-        .submit(move |poller| {
-            let session = Script::new().opened(|io| {
-                assert!(!io.is_shutting_down());
-                io.send("out");
-            });
-            assert!(poller.connect(address, session.session(&tell_ours)).is_some());
-        })
-        .unwrap();
-    let (mut accepted, _) = elsewhere.accept().unwrap();
-    assert_eq!(read_exact(&mut accepted, 3), b"out");
+    connects(&rig);
     assert!(told.try_recv().is_err(), "one is still there");
     assert_eq!(read_to_end(&mut peer).len(), MORE_THAN_FITS);
     drop(peer);

@@ -80,7 +80,8 @@ impl Io<'_> {
         self.poller.handle()
     }
 
-    /// Whether the poller is shutting down, or, of a socket that serves a caller, closed to callers.
+    /// Whether this socket is to come to its end: the poller is closed to callers, and this is one, or it is shutting down
+    /// and has no callers left.
     pub fn is_shutting_down(&self) -> bool {
         self.poller.is_shutting_down(self.role())
     }

@@ -96,7 +96,10 @@ impl Poller {
 
     /// Whether sockets in this role are to come to their end.
     pub(super) fn is_shutting_down(&self, role: Role) -> bool {
-        self.stopping || role == Role::Server && self.closed_to_callers
+        match role {
+            Role::Server => self.closed_to_callers,
+            Role::Client => self.closed_to_all,
+        }
     }
 
     /// Puts a socket in the slab and registers it.

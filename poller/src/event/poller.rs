@@ -85,6 +85,8 @@ pub struct Poller {
     pub(super) callers: usize,
     /// Called when there is none left.
     pub(super) callers_gone: Vec<Call>,
+    /// No socket is opened any more.
+    pub(super) closed_to_all: bool,
     pub(super) stopping: bool,
     /// Absent while it is called, and where there is none.
     hook: Option<Box<dyn Hook>>,
@@ -132,6 +134,7 @@ impl Poller {
             closed_to_callers: false,
             callers: 0,
             callers_gone: Vec::new(),
+            closed_to_all: false,
             stopping: false,
             hook: None,
             poll,
@@ -191,7 +194,7 @@ impl Poller {
         self.run_hook(); // 7
         self.settle(); // 8
         self.tear_down_doomed(); // 9
-        self.tell_callers_gone();
+        self.look_for_callers();
         let counters = &self.shared.counters;
         add(&counters.turns, 1);
         counters.open.store(self.sockets.len() as u64, Relaxed);
@@ -454,11 +457,7 @@ impl Poller {
                 }
             }
             Due::Listener(index) => self.schedule_listener(index),
-            Due::Cut => {
-                for index in self.indices() {
-                    self.doom(index, End::local(Reason::Shutdown));
-                }
-            }
+            Due::Cut => self.cut(),
         }
     }
 

@@ -34,13 +34,25 @@ impl Poller {
         }
         self.close_to_callers();
         self.stopping = true;
-        self.tell_shutdown(|socket| socket.role == Role::Client);
     }
 
-    /// Once there is no caller left, whoever waits for that is told.
-    pub(super) fn tell_callers_gone(&mut self) {
-        if self.callers > 0 || self.callers_gone.is_empty() {
+    /// The deadline of a shutdown: what is left is cut, and nothing more is opened.
+    pub(super) fn cut(&mut self) {
+        self.closed_to_all = true;
+        for index in self.indices() {
+            self.doom(index, End::local(Reason::Shutdown));
+        }
+    }
+
+    /// Once there is no caller left, whoever waits for that is told, and a poller that is shut down opens no more sockets of
+    /// its own: until then, to serve a caller may need some.
+    pub(super) fn look_for_callers(&mut self) {
+        if self.callers > 0 {
             return;
+        }
+        if self.stopping && !self.closed_to_all {
+            self.closed_to_all = true;
+            self.tell_shutdown(|socket| socket.role == Role::Client);
         }
         for gone in std::mem::take(&mut self.callers_gone) {
             if catch_unwind(AssertUnwindSafe(gone)).is_err() {
