@@ -18,7 +18,7 @@ use crate::task::Series;
 ///
 /// ```no_run
 /// use tidegate::http::{ExchangeContext, Settings, serve};
-/// use tidegate::http::reply::Body;
+/// use tidegate::http::Body;
 /// use tidegate::net::Listeners;
 /// use tidegate::task::{Series, go};
 ///
