@@ -2,7 +2,9 @@
 //! whatever happened in between.
 
 mod bare;
+mod listening;
 mod nginx;
+mod raw;
 mod tidegate;
 
 use std::io;
@@ -15,7 +17,6 @@ use crate::account;
 use crate::scratch::Scratch;
 use crate::sys::{self, Tell};
 
-pub use bare::become_it_if_told;
 
 /// Which server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Server {
         /// How far apart a connection's writes are.
         interval: Duration,
     },
+    /// Epoll and one constant reply: what an answered request costs at least.
+    Raw,
     /// nginx as it is installed, one worker, with its files in a folder of our own.
     Nginx,
 }
@@ -68,6 +71,7 @@ impl Server {
         match self {
             Server::Tidegate { program, arguments } => tidegate::start(program, arguments, wish),
             Server::Bare { connections, interval } => bare::start(*connections, *interval, wish),
+            Server::Raw => raw::start(),
             Server::Nginx => nginx::start(wish),
         }
     }
@@ -77,6 +81,7 @@ impl Server {
         match self {
             Server::Tidegate { program, .. } => tidegate::version(program),
             Server::Bare { .. } => Ok(String::from("bare loop")),
+            Server::Raw => Ok(String::from("raw epoll")),
             Server::Nginx => nginx::version(),
         }
     }
@@ -123,6 +128,11 @@ impl Drop for Running {
             eprintln!("meter: stopping {}: {error}", self.name);
         }
     }
+}
+
+/// Becomes the server that this process was started for, if it was; then it returns only with an error.
+pub fn become_it_if_told() -> Option<io::Error> {
+    bare::become_it_if_told().or_else(raw::become_it_if_told)
 }
 
 /// A program that is not installed should say how to get it.
