@@ -15,6 +15,9 @@ pub(super) fn start(program: &Path, arguments: &[String], wish: &Wish) -> io::Re
     if let Some(rate) = wish.client_rate {
         command.arg("--client-rate").arg(rate.to_string());
     }
+    if let Some(certificate) = &wish.certificate {
+        command.arg("--tls-cert").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
+    }
     command.args(arguments);
     listening::start(command, "tidegate")
 }
