@@ -184,7 +184,7 @@ fn run_selected(
     let data = data.canonicalize()?;
     eprintln!("preparing {}", data.display());
     let bench = Bench { data, server_cpu, client_cpu, quick: options.quick };
-    bench.prepare()?;
+    bench.prepare(selected)?;
 
     let mut report = head(suite, options, &bench, programs);
     println!("{report}");
@@ -253,7 +253,7 @@ fn hint(samples: &[cases::Sample]) -> String {
     for sample in samples {
         out += if samples.len() > 1 { "\n   " } else { "," };
         for name in HINTS {
-            if let Some(&value) = sample.figures.get(name) {
+            if let Some(&value) = sample.figures.get(name).filter(|&&value| value > 0.0) {
                 out += &format!(" {name} {}", report::number(value));
             }
         }

@@ -74,6 +74,7 @@ pub fn run(load: &Load<'_>) -> io::Result<Report> {
 /// Reads the report; `None` if it is none.
 fn parse(text: &str) -> Option<Report> {
     let mut report = Report::default();
+    let mut complete = false;
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
@@ -82,6 +83,7 @@ fn parse(text: &str) -> Option<Report> {
             [requests, "requests", "in", span, ..] => {
                 report.requests = requests.parse().ok()?;
                 report.seconds = milliseconds(span.trim_end_matches(','))? / 1e3;
+                complete = true;
             }
             ["Socket", "errors:", ref counts @ ..] => {
                 report.errors =
@@ -91,7 +93,7 @@ fn parse(text: &str) -> Option<Report> {
             _ => {}
         }
     }
-    (report.requests > 0 && report.seconds > 0.0).then_some(report)
+    complete.then_some(report)
 }
 
 /// `230.00us`, `1.05ms`, `1.10s`, `1.00m`.

@@ -28,11 +28,9 @@ pub fn run(
     let before = Account::read(&pids)?;
     let report = wrk::run(&load(bench.span_or(8, QUICK)))?;
     let spent = Account::read(&pids)?.since(&before, bench.server_cpu, bench.client_cpu);
-    if report.refused > 0 {
-        return Err(io::Error::other(format!(
-            "{} of {} replies were no 200",
-            report.refused, report.requests
-        )));
+    if report.refused > 0 || report.requests == 0 {
+        let text = format!("{} replies, {} of them no 200", report.requests, report.refused);
+        return Err(io::Error::other(text));
     }
     let window = Window { from: 0, to: (report.seconds * 1e9) as u64 };
     let measured = Measured { window, spent, memory: Memory::read(&pids)?, stall: Duration::ZERO };

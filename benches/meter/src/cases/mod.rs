@@ -185,9 +185,10 @@ pub const BIG: (&str, u64) = ("big.bin", 1 << 30);
 pub const SMALL: (&str, u64) = ("small.bin", 4096);
 
 impl Bench {
-    /// Makes the files, unless they are there, and brings them into memory.
-    pub fn prepare(&self) -> io::Result<()> {
-        for (name, bytes) in [BIG, SMALL] {
+    /// Makes the files that the cases need, unless they are there, and brings them into memory.
+    pub fn prepare(&self, cases: &[&Case]) -> io::Result<()> {
+        let big = !cases.iter().all(|case| matches!(case.load, Load::Hello { .. } | Load::Idle { .. }));
+        for (name, bytes) in [SMALL].into_iter().chain(big.then_some(BIG)) {
             let path = self.data.join(name);
             scratch::keep_file(&path, bytes)?;
             io::copy(&mut std::fs::File::open(&path)?, &mut io::sink())?;
