@@ -29,17 +29,18 @@ fn main() -> ExitCode {
         // `cargo test --benches` runs this too, without `--bench`: that it builds is all there is to test.
         return ExitCode::SUCCESS;
     }
-    // The binary of this package lies where the others of its profile do.
+    // The programs of this package lie together; what is built for the bench alone lies beside them.
     let tidegate = PathBuf::from(env!("CARGO_BIN_EXE_tidegate"));
     let built = tidegate.parent().unwrap_or(Path::new("target/release"));
-    let peers = built.join("peers");
+    let target = built.parent().unwrap_or(Path::new("target"));
+    let peers = target.join("peers");
     let programs = Programs {
         hello: built.join("examples/hello"),
         hyper: peers.join("release/hyper-hello"),
         tidegate: tidegate.clone(),
     };
     if !options.list
-        && let Err(error) = build(built, &peers)
+        && let Err(error) = build(target, &peers)
     {
         eprintln!("{error}");
         return ExitCode::FAILURE;
@@ -48,8 +49,7 @@ fn main() -> ExitCode {
     table::run(&table::HTTP, &options, &programs, &data)
 }
 
-fn build(built: &Path, peers: &Path) -> io::Result<()> {
-    let target = built.parent().unwrap_or(Path::new("target"));
+fn build(target: &Path, peers: &Path) -> io::Result<()> {
     cargo(&["--example", "hello"], target)?;
     cargo(&["--locked", "--manifest-path", "benches/peers/hyper/Cargo.toml"], peers)
 }

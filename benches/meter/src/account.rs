@@ -111,12 +111,6 @@ pub fn machine() -> String {
     )
 }
 
-/// How many programs wanted a CPU at a time, in the latest minute: what else ran.
-pub fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ticks {
     busy: u64,

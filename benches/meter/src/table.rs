@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use crate::account::Account;
 use crate::cases::{self, Bench, Case, Load, Ours, Peer};
 use crate::report::{self, Group, Verdict};
 use crate::servers::{self, Server};
@@ -153,6 +154,14 @@ impl Options {
     }
 }
 
+/// How busy the busier of the two CPUs is while we do nothing.
+fn busy_with_others(bench: &Bench) -> io::Result<f64> {
+    let before = Account::read(&[])?;
+    std::thread::sleep(LOOK_FOR_OTHERS);
+    let spent = Account::read(&[])?.since(&before, bench.server_cpu, bench.client_cpu);
+    Ok(spent.cpu_busy.max(spent.client_cpu_busy))
+}
+
 fn bare(case: &Case, ms: u64) -> Server {
     let connections = match case.load {
         Load::Paced { connections, .. } => connections,
@@ -186,7 +195,14 @@ fn run_selected(
     let bench = Bench { data, server_cpu, client_cpu, quick: options.quick };
     bench.prepare(selected)?;
 
-    let mut report = head(suite, options, &bench, programs);
+    let others = busy_with_others(&bench)?;
+    if others > OTHERS_MAX {
+        eprintln!(
+            "something else runs here, and takes {:.0} % of a CPU: the figures mean little",
+            others * 100.0
+        );
+    }
+    let mut report = head(suite, options, &bench, programs, others);
     println!("{report}");
     let mut all_worked = true;
     let mut verdicts = Vec::new();
@@ -261,16 +277,16 @@ fn hint(samples: &[cases::Sample]) -> String {
     out
 }
 
-fn head(suite: &Suite, options: &Options, bench: &Bench, programs: &Programs) -> String {
+fn head(suite: &Suite, options: &Options, bench: &Bench, programs: &Programs, others: f64) -> String {
     let version = |server: Server| server.version().unwrap_or_else(|error| error.to_string());
     let ours = version(Server::Tidegate { program: programs.tidegate.clone(), arguments: Vec::new() });
     let quick = if options.quick { " Quick run: the figures mean little." } else { "" };
     format!(
-        "{}, load {} at the start. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
+        "{}, its busier CPU {:.0} % busy before the start. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
          (least-most); bursts, gaps and the client's stall: the best run.{quick}\n\n\
          Made by `cargo bench --bench {}`.\n",
         account::machine(),
-        account::load(),
+        others * 100.0,
         bench.server_cpu,
         bench.client_cpu,
         version(Server::Nginx),
@@ -301,6 +317,10 @@ fn write(path: Option<&Path>, text: &str) -> io::Result<()> {
     }
 }
 
+/// A machine that does nothing else is busy with less.
+const OTHERS_MAX: f64 = 0.1;
+/// Counted in ticks of 10 ms.
+const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
 const HINTS: [&str; 11] = [
     "requests_per_cpu_s",
     "p99_ms",
