@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidegate_meter::table::{self, Options};
+use tidegate_meter::table::{self, Options, Programs};
 
 #[derive(Parser)]
 struct Command {
@@ -28,5 +28,6 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
-    table::run(&options, Path::new(env!("CARGO_BIN_EXE_tidegate")), &data)
+    let programs = Programs { tidegate: env!("CARGO_BIN_EXE_tidegate").into(), ..Programs::default() };
+    table::run(&table::SERVE, &options, &programs, &data)
 }

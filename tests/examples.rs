@@ -10,7 +10,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate_meter::cases::{self, Bench};
 use tidegate_meter::scratch::Scratch;
+use tidegate_meter::servers::Server;
+use tidegate_meter::sys;
 
 /// None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -242,6 +245,28 @@ fn file_server() {
     let (ended_well, output) = server.end();
     assert!(ended_well);
     says(&output, &["200 /hello.txt?count: 19 bytes", "200 /film.bin: 50000 bytes in", "404 /nothing?count"]);
+}
+
+/// What `cargo bench --bench http` does with it, for some hundred milliseconds: wrk's load, the kernel's accounts.
+#[test]
+fn hello_can_be_measured() {
+    let data = Scratch::new("bench").unwrap();
+    let cpus = sys::allowed_cpus();
+    let (server_cpu, client_cpu) = (cpus[0], cpus[cpus.len() - 1]);
+    let bench = Bench { data: data.path().to_owned(), server_cpu, client_cpu, quick: true };
+    let limits = ["--rate", "1000000000", "--client-rate", "1000000000", "--total-rate", "1000000000"];
+    for (name, arguments) in [("hello-64", &limits[..0]), ("hello-256", &limits[..]), ("close", &limits[..0])]
+    {
+        let case = cases::HTTP.iter().find(|case| case.name == name).unwrap();
+        let arguments = [&["--pollers", "1"], arguments].concat().into_iter().map(str::to_owned).collect();
+        let server = Server::Program { name: "hello", program: example("hello"), arguments };
+        let samples = case.run(&bench, &server, "tidegate").unwrap();
+        let figures = &samples[0].figures;
+        assert_eq!(figures["errors"], 0.0, "{name}: {figures:?}");
+        assert!(figures["requests_per_s"] > 100.0 && figures["p99_ms"] > 0.0, "{name}: {figures:?}");
+        // More would be less than 1 µs a request.
+        assert!((1.0..1e6).contains(&figures["requests_per_cpu_s"]), "{name}: {figures:?}");
+    }
 }
 
 #[test]

@@ -194,12 +194,11 @@ mod tests {
     fn our_own_work_is_on_the_account() {
         let me = [std::process::id()];
         let before = Account::read(&me).unwrap();
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(30) {
-            std::hint::black_box(0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // However little of the CPU others leave to us.
+        while Account::read(&me).unwrap().since(&before, 0, 0).process_seconds < 0.005 {
+            assert!(Instant::now() < deadline, "we worked, and it is not on the account");
         }
-        let spent = Account::read(&me).unwrap().since(&before, 0, 0);
-        assert!(spent.process_seconds > 0.005, "{spent:?}");
         let memory = Memory::read(&me).unwrap();
         assert!(memory.anonymous > 0 && memory.rss > memory.anonymous, "{memory:?}");
     }

@@ -21,3 +21,4 @@ pub mod scratch;
 pub mod servers;
 pub mod sys;
 pub mod table;
+pub mod wrk;

@@ -11,6 +11,7 @@ use tidegate_meter::account::{Account, Memory, process_tree};
 use tidegate_meter::cases::{Figures, Measured, idle, paced, small};
 use tidegate_meter::client::{Client, Discard, Plan, Then};
 use tidegate_meter::figures::{Read, Window};
+use tidegate_meter::table::Programs;
 use tidegate_meter::{report, sys, table};
 
 /// Measures a file server from outside
@@ -27,9 +28,18 @@ enum Mode {
     Table {
         #[command(flatten)]
         options: table::Options,
+        /// The cases of the HTTP server, not those of `tidegate serve`
+        #[arg(long)]
+        http: bool,
         /// The program `tidegate`
         #[arg(long, value_name = "PATH", default_value = "target/release/tidegate")]
         tidegate: PathBuf,
+        /// The example `hello`
+        #[arg(long, value_name = "PATH", default_value = "target/release/examples/hello")]
+        hello: PathBuf,
+        /// The hello server on hyper
+        #[arg(long, value_name = "PATH", default_value = "target/peers/release/hyper-hello")]
+        hyper: PathBuf,
         /// The folder of the files that are served; they are made once and kept
         #[arg(long, value_name = "DIR", default_value = "target/tmp/bench")]
         data: PathBuf,
@@ -111,7 +121,10 @@ enum Bodies {
 
 fn main() -> ExitCode {
     let result = match Command::parse().mode {
-        Mode::Table { options, tidegate, data } => return table::run(&options, &tidegate, &data),
+        Mode::Table { options, http, tidegate, hello, hyper, data } => {
+            let suite = if http { table::HTTP } else { table::SERVE };
+            return table::run(&suite, &options, &Programs { tidegate, hello, hyper }, &data);
+        }
         Mode::Get { target, connections, rate, bodies, close } => {
             get(&target, connections, rate, bodies, close)
         }

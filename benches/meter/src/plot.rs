@@ -28,8 +28,17 @@ pub struct Frame {
     pub mark: Option<(f64, String)>,
 }
 
+/// The bars of one colour: one value at each place, where there is one.
+#[derive(Clone, Debug)]
+pub struct Bars {
+    /// What they are of.
+    pub name: String,
+    /// How high they are.
+    pub values: Vec<Option<f64>>,
+}
+
 /// Colours that go together on white and on dark paper, also for those who do not tell red from green.
-pub const COLOURS: [&str; 2] = ["#0072b2", "#d55e00"];
+pub const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#56b4e9", "#009e73", "#cc79a7", "#e69f00"];
 
 /// Draws the series as steps, each bin as wide as it lasts.
 pub fn svg(frame: &Frame, series: &[Series]) -> String {
@@ -115,6 +124,55 @@ pub fn svg(frame: &Frame, series: &[Series]) -> String {
     out
 }
 
+/// Draws bars side by side at each place, with their values on them.
+pub fn bars(title: &str, places: &[&str], bars: &[Bars]) -> String {
+    let values = bars.iter().flat_map(|bars| &bars.values).flatten();
+    let top = values.copied().fold(0.0, f64::max).max(1e-9) * 1.1;
+    let place = (WIDTH - LEFT - RIGHT) / places.len().max(1) as f64;
+    let wide = place * 0.85 / bars.len().max(1) as f64;
+    let floor = HEIGHT - BOTTOM;
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">
+<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>
+<text x="{LEFT}" y="24" font-size="16">{}</text>
+<path d="M{LEFT} {floor}H{:.1}" stroke="#555555"/>"##,
+        escaped(title),
+        WIDTH - RIGHT
+    );
+    for (nth, name) in places.iter().enumerate() {
+        let x = LEFT + place * (nth as f64 + 0.425);
+        let below = floor + 18.0;
+        let _ =
+            writeln!(out, r#"<text x="{x:.1}" y="{below:.1}" text-anchor="middle">{}</text>"#, escaped(name));
+    }
+    for (kind, bars) in bars.iter().enumerate() {
+        let colour = COLOURS[kind % COLOURS.len()];
+        for (nth, value) in bars.values.iter().enumerate() {
+            let Some(value) = value else { continue };
+            let x = LEFT + place * nth as f64 + wide * kind as f64;
+            let high = (floor - TOP) * value / top;
+            let (y, middle, above) = (floor - high, x + wide / 2.0, floor - high - 4.0);
+            let _ = writeln!(
+                out,
+                r#"<rect x="{x:.1}" y="{y:.1}" width="{:.1}" height="{high:.1}" fill="{colour}"/><text x="{middle:.1}" y="{above:.1}" text-anchor="middle" font-size="11">{value:.0}</text>"#,
+                wide - 2.0
+            );
+        }
+        let (x, y) = (LEFT + 150.0 * kind as f64, TOP - 24.0);
+        let _ = writeln!(
+            out,
+            r#"<rect x="{x}" y="{y}" width="14" height="12" fill="{colour}"/><text x="{}" y="{}">{}</text>"#,
+            x + 20.0,
+            y + 11.0,
+            escaped(&bars.name)
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
 /// 1, 2 or 5 times a power of ten, not below the value.
 fn nice_step(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
@@ -155,5 +213,17 @@ mod tests {
         let text = svg(&frame, &[line("one"), line("two")]);
         assert!(text.contains("a &lt; b") && text.contains(">one<") && text.contains(">two<"));
         assert_eq!(text.matches("stroke-linejoin").count(), 2);
+    }
+
+    #[test]
+    fn every_value_has_its_bar_and_what_is_missing_has_none() {
+        let bars = [
+            Bars { name: "one".to_owned(), values: vec![Some(100.0), Some(50.0)] },
+            Bars { name: "t<wo".to_owned(), values: vec![Some(80.0), None] },
+        ];
+        let text = super::bars("title", &["here", "there"], &bars);
+        // The paper, two in the legend, three values.
+        assert_eq!(text.matches("<rect").count(), 6);
+        assert!(text.contains(">80<") && text.contains("t&lt;wo"));
     }
 }

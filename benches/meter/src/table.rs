@@ -1,5 +1,7 @@
 //! Runs the cases of the table: contestants in turn, several times over, and prints what came of it.
 
+mod drawings;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -10,8 +12,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use crate::cases::{self, Bench, Case, Load};
-use crate::plot::{self, COLOURS, Frame, Series};
+use crate::account::Account;
+use crate::cases::{self, Bench, Case, Load, Ours, Peer};
 use crate::report::{self, Group, Verdict};
 use crate::servers::{self, Server};
 use crate::{account, sys};
@@ -51,20 +53,45 @@ pub struct Options {
     pub bench: bool,
 }
 
-/// Runs the table. `program` is `tidegate`; `data` a folder for the files that are served, kept for the next time.
-pub fn run(options: &Options, program: &Path, data: &Path) -> ExitCode {
+/// Cases that belong together, and the bench that runs them.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    /// The bench.
+    pub name: &'static str,
+    /// Its cases.
+    pub cases: &'static [Case],
+}
+
+/// `tidegate serve`.
+pub const SERVE: Suite = Suite { name: "end_to_end", cases: cases::SERVE };
+/// The HTTP server.
+pub const HTTP: Suite = Suite { name: "http", cases: cases::HTTP };
+
+/// Where the programs are.
+#[derive(Clone, Debug, Default)]
+pub struct Programs {
+    /// `tidegate`.
+    pub tidegate: PathBuf,
+    /// The example `hello`.
+    pub hello: PathBuf,
+    /// The hello server on hyper.
+    pub hyper: PathBuf,
+}
+
+/// Runs the table. `data` is a folder for the files that are served, kept for the next time.
+pub fn run(suite: &Suite, options: &Options, programs: &Programs, data: &Path) -> ExitCode {
     if let Some(error) = servers::become_it_if_told() {
-        eprintln!("bare loop: {error}");
+        eprintln!("server: {error}");
         return ExitCode::FAILURE;
     }
-    let selected: Vec<&Case> = cases::ALL.iter().filter(|case| options.selects(case)).collect();
+    let selected: Vec<&Case> = suite.cases.iter().filter(|case| options.selects(suite, case)).collect();
     if options.list {
         for case in &selected {
             println!("{:14} {}", case.name, case.title);
         }
         return ExitCode::SUCCESS;
     }
-    match run_selected(options, &selected, program, data) {
+    match run_selected(suite, options, &selected, programs, data) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -75,9 +102,9 @@ pub fn run(options: &Options, program: &Path, data: &Path) -> ExitCode {
 }
 
 impl Options {
-    fn selects(&self, case: &Case) -> bool {
+    fn selects(&self, suite: &Suite, case: &Case) -> bool {
         // A whole name means that case alone: `1x1MB` is also a part of `1x1MB-something`.
-        let by_name = |name: &String| cases::ALL.iter().any(|case| case.name == name);
+        let by_name = |name: &String| suite.cases.iter().any(|case| case.name == name);
         self.cases.is_empty()
             || self
                 .cases
@@ -85,22 +112,41 @@ impl Options {
                 .any(|name| case.name == name || (!by_name(name) && case.name.contains(name.as_str())))
     }
 
-    fn contestants(&self, case: &Case, program: &Path) -> Vec<(String, Server)> {
+    fn contestants(&self, case: &Case, programs: &Programs) -> Vec<(String, Server)> {
         let mut all = Vec::new();
         for (label, arguments) in case.variants {
             let arguments = arguments.iter().map(|&argument| argument.to_owned());
-            let arguments = arguments.chain(self.serve_arg.iter().cloned()).collect();
-            all.push(((*label).to_owned(), Server::Tidegate { program: program.to_owned(), arguments }));
+            all.push(((*label).to_owned(), self.ours(case.ours, arguments, programs)));
         }
-        if let Load::Paced { connections, .. } = case.load {
-            for &ms in case.bare_ms {
-                let interval = Duration::from_millis(ms);
-                all.push((format!("bare loop, {ms} ms"), Server::Bare { connections, interval }));
+        all.extend(case.peers.iter().map(|&peer| match peer {
+            Peer::Bare(ms) => (format!("bare loop, {ms} ms"), bare(case, ms)),
+            Peer::Raw => ("raw epoll".to_owned(), Server::Raw),
+            Peer::Nginx => ("nginx".to_owned(), Server::Nginx),
+            Peer::Hyper => {
+                let (program, arguments) = (programs.hyper.clone(), Vec::new());
+                ("hyper".to_owned(), Server::Program { name: "hyper", program, arguments })
             }
-        }
-        all.push(("nginx".to_owned(), Server::Nginx));
+        }));
         all.retain(|(label, _)| self.only.as_ref().is_none_or(|only| label.contains(only.as_str())));
         all
+    }
+
+    fn ours(&self, ours: Ours, arguments: impl Iterator<Item = String>, programs: &Programs) -> Server {
+        match ours {
+            Ours::Serve => Server::Tidegate {
+                program: programs.tidegate.clone(),
+                arguments: arguments.chain(self.serve_arg.iter().cloned()).collect(),
+            },
+            Ours::Hello => Server::Program {
+                name: "hello",
+                program: programs.hello.clone(),
+                arguments: ["--pollers", "1", "--listen", "127.0.0.1:0"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain(arguments)
+                    .collect(),
+            },
+        }
     }
 
     fn repeats(&self) -> usize {
@@ -108,8 +154,30 @@ impl Options {
     }
 }
 
+/// How busy the busier of the two CPUs is while we do nothing.
+fn busy_with_others(bench: &Bench) -> io::Result<f64> {
+    let before = Account::read(&[])?;
+    std::thread::sleep(LOOK_FOR_OTHERS);
+    let spent = Account::read(&[])?.since(&before, bench.server_cpu, bench.client_cpu);
+    Ok(spent.cpu_busy.max(spent.client_cpu_busy))
+}
+
+fn bare(case: &Case, ms: u64) -> Server {
+    let connections = match case.load {
+        Load::Paced { connections, .. } => connections,
+        _ => 1,
+    };
+    Server::Bare { connections, interval: Duration::from_millis(ms) }
+}
+
 /// True when every run of every case worked, reached or not.
-fn run_selected(options: &Options, selected: &[&Case], program: &Path, data: &Path) -> io::Result<bool> {
+fn run_selected(
+    suite: &Suite,
+    options: &Options,
+    selected: &[&Case],
+    programs: &Programs,
+    data: &Path,
+) -> io::Result<bool> {
     if selected.is_empty() {
         return Err(io::Error::other(format!(
             "no such case: {}; --list shows them",
@@ -125,15 +193,23 @@ fn run_selected(options: &Options, selected: &[&Case], program: &Path, data: &Pa
     let data = data.canonicalize()?;
     eprintln!("preparing {}", data.display());
     let bench = Bench { data, server_cpu, client_cpu, quick: options.quick };
-    bench.prepare()?;
+    bench.prepare(selected)?;
 
-    let mut report = head(options, &bench, program);
+    let others = busy_with_others(&bench)?;
+    if others > OTHERS_MAX {
+        eprintln!(
+            "something else runs here, and takes {:.0} % of a CPU: the figures mean little",
+            others * 100.0
+        );
+    }
+    let mut report = head(suite, options, &bench, programs, others);
     println!("{report}");
     let mut all_worked = true;
     let mut verdicts = Vec::new();
     let mut results = Vec::new();
+    let mut drawn = Vec::new();
     for case in selected {
-        let (groups, worked) = run_case(options, &bench, case, program)?;
+        let (groups, worked) = run_case(options, &bench, case, programs)?;
         all_worked &= worked;
         if groups.is_empty() {
             continue;
@@ -143,9 +219,10 @@ fn run_selected(options: &Options, selected: &[&Case], program: &Path, data: &Pa
         report += &format!("{table}\n");
         verdicts.extend(report::verdicts(case, &groups));
         results.push(report::json(case, &groups));
-        if let Some(folder) = &options.plots {
-            plot_case(folder, case, &groups)?;
-        }
+        drawn.push((*case, groups));
+    }
+    if let Some(folder) = &options.plots {
+        drawings::draw(folder, &drawn)?;
     }
     let reached = reached(&verdicts);
     println!("{reached}");
@@ -156,8 +233,13 @@ fn run_selected(options: &Options, selected: &[&Case], program: &Path, data: &Pa
     Ok(all_worked)
 }
 
-fn run_case(options: &Options, bench: &Bench, case: &Case, program: &Path) -> io::Result<(Vec<Group>, bool)> {
-    let contestants = options.contestants(case, program);
+fn run_case(
+    options: &Options,
+    bench: &Bench,
+    case: &Case,
+    programs: &Programs,
+) -> io::Result<(Vec<Group>, bool)> {
+    let contestants = options.contestants(case, programs);
     // By contestant first: the rows of one stay together even if its first run fails.
     let mut samples: BTreeMap<usize, Vec<cases::Sample>> = BTreeMap::new();
     let mut worked = true;
@@ -187,7 +269,7 @@ fn hint(samples: &[cases::Sample]) -> String {
     for sample in samples {
         out += if samples.len() > 1 { "\n   " } else { "," };
         for name in HINTS {
-            if let Some(&value) = sample.figures.get(name) {
+            if let Some(&value) = sample.figures.get(name).filter(|&&value| value > 0.0) {
                 out += &format!(" {name} {}", report::number(value));
             }
         }
@@ -195,19 +277,21 @@ fn hint(samples: &[cases::Sample]) -> String {
     out
 }
 
-fn head(options: &Options, bench: &Bench, program: &Path) -> String {
+fn head(suite: &Suite, options: &Options, bench: &Bench, programs: &Programs, others: f64) -> String {
     let version = |server: Server| server.version().unwrap_or_else(|error| error.to_string());
-    let ours = version(Server::Tidegate { program: program.to_owned(), arguments: Vec::new() });
+    let ours = version(Server::Tidegate { program: programs.tidegate.clone(), arguments: Vec::new() });
     let quick = if options.quick { " Quick run: the figures mean little." } else { "" };
     format!(
-        "{}. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
+        "{}, its busier CPU {:.0} % busy before the start. Server on CPU {}, client on CPU {}. {ours} beside {}. Contestants in turn, {} runs of each: medians \
          (least-most); bursts, gaps and the client's stall: the best run.{quick}\n\n\
-         Made by `cargo bench --bench end_to_end`.\n",
+         Made by `cargo bench --bench {}`.\n",
         account::machine(),
+        others * 100.0,
         bench.server_cpu,
         bench.client_cpu,
         version(Server::Nginx),
-        options.repeats()
+        options.repeats(),
+        suite.name
     )
 }
 
@@ -219,34 +303,6 @@ fn reached(verdicts: &[Verdict]) -> String {
         verdicts.len(),
         report::verdict_table(verdicts)
     )
-}
-
-/// One paced download of each contestant, ours over nginx's.
-fn plot_case(folder: &Path, case: &Case, groups: &[Group]) -> io::Result<()> {
-    let Load::Paced { connections: 1, rate, .. } = case.load else { return Ok(()) };
-    let mut series: Vec<Series> = groups
-        .iter()
-        .zip(COLOURS)
-        .map(|(group, colour)| Series {
-            name: group.label.clone(),
-            colour,
-            values: group.bins.iter().map(|&bytes| bytes as f64 / 1e3).collect(),
-        })
-        .collect();
-    // The last one drawn is on top: the smooth line over the saw-tooth.
-    series.reverse();
-    let frame = Frame {
-        title: format!(
-            "One download at {}: bytes that arrived in each 100 ms",
-            case.title.trim_start_matches("1 × ")
-        ),
-        x: "seconds".to_owned(),
-        y: "kB in 100 ms".to_owned(),
-        bin_seconds: 0.1,
-        mark: Some((rate as f64 / 1e4, "the rate".to_owned())),
-    };
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join(format!("pace-{}.svg", case.name)), plot::svg(&frame, &series))
 }
 
 fn write(path: Option<&Path>, text: &str) -> io::Result<()> {
@@ -261,7 +317,13 @@ fn write(path: Option<&Path>, text: &str) -> io::Result<()> {
     }
 }
 
-const HINTS: [&str; 9] = [
+/// A machine that does nothing else is busy with less.
+const OTHERS_MAX: f64 = 0.1;
+/// Counted in ticks of 10 ms.
+const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
+const HINTS: [&str; 11] = [
+    "requests_per_cpu_s",
+    "p99_ms",
     "ratio_p50",
     "burst_100ms_p99",
     "gap_max_ms",

@@ -1,17 +1,18 @@
-//! The cases and what is to be reached in each.
+//! The cases of `tidegate serve` and what is to be reached in each.
 
 use super::Bound::{Around1, AtMost, AtMostOf};
 use super::Pick::{Least, Median};
-use super::{Bound, Case, Load, Reach};
+use super::{Bound, Case, Load, Ours, Peer, Reach};
 
-/// All cases, in the order of the table.
-pub const ALL: &[Case] = &[
+/// All of them, in the order of the table.
+pub const SERVE: &[Case] = &[
     Case {
         name: "1x1MB",
         title: "1 × 1 MB/s",
         load: Load::Paced { connections: 1, rate: 1_000_000, seconds: 10 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             rate("within ±0.5 %", 0.005),
             ours("burst 100 ms ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -23,8 +24,9 @@ pub const ALL: &[Case] = &[
         name: "1x50MB",
         title: "1 × 50 MB/s",
         load: Load::Paced { connections: 1, rate: 50_000_000, seconds: 10 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[16],
+        peers: &[Peer::Bare(16), Peer::Nginx],
         reach: &[
             rate("within ±0.5 %", 0.005),
             ours("burst 100 ms ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -35,8 +37,9 @@ pub const ALL: &[Case] = &[
         name: "1x64KB",
         title: "1 × 64 KiB/s",
         load: Load::Paced { connections: 1, rate: 65_536, seconds: 10 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[31],
+        peers: &[Peer::Bare(31), Peer::Nginx],
         reach: &[
             rate("within ±1 %", 0.01),
             ours("longest gap ≤ 60 ms", AtMost("gap_max_ms", Least, 60.0)),
@@ -48,16 +51,18 @@ pub const ALL: &[Case] = &[
         title: "1 × 1 kB/s",
         // Long: one portion in 200 ms more or less must not be a per cent.
         load: Load::Paced { connections: 1, rate: 1_000, seconds: 30 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[200],
+        peers: &[Peer::Bare(200), Peer::Nginx],
         reach: &[rate("within ±1 %", 0.01), ours("longest gap ≤ 250 ms", AtMost("gap_max_ms", Least, 250.0))],
     },
     Case {
         name: "100x1MB",
         title: "100 × 1 MB/s",
         load: Load::Paced { connections: 100, rate: 1_000_000, seconds: 10 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             rate("of every connection within ±0.5 %", 0.005),
             ours("burst 100 ms p99 ≤ 1.25", AtMost("burst_100ms_p99", Least, 1.25)),
@@ -68,12 +73,13 @@ pub const ALL: &[Case] = &[
         name: "1000x100KB",
         title: "1,000 × 100 kB/s",
         load: Load::Paced { connections: 1000, rate: 100_000, seconds: 20 },
+        ours: Ours::Serve,
         variants: &[
             ("tidegate", &[]),
             ("tidegate, 40 ms", &["--pace-interval", "40ms"]),
             ("tidegate, 1 s", &["--pace-interval", "1s"]),
         ],
-        bare_ms: &[40],
+        peers: &[Peer::Bare(40), Peer::Nginx],
         reach: &[
             rate("of every connection within ±1 %", 0.01),
             ours("burst 100 ms p99 ≤ 1.7", AtMost("burst_100ms_p99", Least, 1.7)),
@@ -99,8 +105,9 @@ pub const ALL: &[Case] = &[
         name: "5000x20KB",
         title: "5,000 × 20 kB/s",
         load: Load::Paced { connections: 5000, rate: 20_000, seconds: 20 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[200],
+        peers: &[Peer::Bare(200), Peer::Nginx],
         reach: &[
             rate("of every connection within ±2 %", 0.02),
             ours("burst 100 ms p99 ≤ 2.2", AtMost("burst_100ms_p99", Least, 2.2)),
@@ -112,8 +119,9 @@ pub const ALL: &[Case] = &[
         name: "small-replies",
         title: "4 KiB replies beside 50 downloads under one budget of 20 MB/s",
         load: Load::Small { downloads: 50, client_rate: 20_000_000 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             ours("p99 ≤ 60 ms", AtMost("kept_p99_ms", Median, 60.0)),
             ours("p99 ≤ 60 ms on new connections", AtMost("fresh_p99_ms", Median, 60.0)),
@@ -123,8 +131,9 @@ pub const ALL: &[Case] = &[
         name: "unlimited",
         title: "1 GiB without a limit",
         load: Load::Unlimited,
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             Reach {
                 label: "tidegate, client copies",
@@ -142,8 +151,9 @@ pub const ALL: &[Case] = &[
         name: "flat",
         title: "Cost of a resume, 8 KiB once a second on each connection",
         load: Load::Flat { connections: &[100, 1000, 5000, 15_000], rate: 8192 },
+        ours: Ours::Serve,
         variants: &[("tidegate", &["--pace-interval", "1s"])],
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             flat("tidegate, 1000 connections"),
             flat("tidegate, 5000 connections"),
@@ -154,8 +164,9 @@ pub const ALL: &[Case] = &[
         name: "idle",
         title: "10,000 idle keep-alive connections",
         load: Load::Idle { connections: 10_000 },
+        ours: Ours::Serve,
         variants: DEFAULT,
-        bare_ms: &[],
+        peers: &[Peer::Nginx],
         reach: &[
             ours("≤ 480 bytes of anonymous memory each", AtMost("anon_per_connection", Median, 480.0)),
             ours("process ≤ 8 MB in all", AtMost("rss_mb", Median, 8.0)),
@@ -178,21 +189,5 @@ const fn flat(label: &'static str) -> Reach {
         label,
         what: "CPU of a resume ≤ 1.5 × that with 100 connections",
         bound: AtMostOf("cpu_us_per_read", "tidegate, 100 connections", 1.5),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_every_bound_names_a_variant() {
-        for (nth, case) in ALL.iter().enumerate() {
-            assert!(ALL[nth + 1..].iter().all(|other| other.name != case.name), "{}", case.name);
-            for reach in case.reach {
-                let known = case.variants.iter().any(|(label, _)| reach.label.starts_with(label));
-                assert!(known, "{}: {}", case.name, reach.label);
-            }
-        }
     }
 }

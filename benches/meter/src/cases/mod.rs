@@ -4,10 +4,13 @@
 //! drives the table runs the contestants in turn, several times over, and hands the samples to [`crate::report`].
 
 pub mod flat;
+pub mod hello;
+mod http;
 pub mod idle;
 mod list;
 pub mod paced;
 pub mod small;
+pub mod tls;
 pub mod unlimited;
 
 use std::collections::BTreeMap;
@@ -15,7 +18,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use list::ALL;
+pub use http::HTTP;
+pub use list::SERVE;
 
 use crate::account::{Account, Memory, Spent};
 use crate::client::Client;
@@ -47,12 +51,36 @@ pub struct Case {
     pub title: &'static str,
     /// What is done.
     pub load: Load,
-    /// Variants of `tidegate serve`: a label, and the arguments beyond those of the load.
+    /// Which program of ours.
+    pub ours: Ours,
+    /// Variants of it: a label, and the arguments beyond those of the load.
     pub variants: &'static [(&'static str, &'static [&'static str])],
-    /// At which intervals a bare loop does the same, where a floor is of interest.
-    pub bare_ms: &'static [u64],
+    /// Who does the same beside it.
+    pub peers: &'static [Peer],
     /// What is to be reached.
     pub reach: &'static [Reach],
+}
+
+/// Which program of ours is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ours {
+    /// `tidegate serve`.
+    Serve,
+    /// The example `hello`.
+    Hello,
+}
+
+/// Who is measured beside ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A loop that only sends, each connection at intervals of so many milliseconds: a floor for pacing.
+    Bare(u64),
+    /// Epoll and one constant reply: a floor for requests.
+    Raw,
+    /// nginx.
+    Nginx,
+    /// The hello server on hyper.
+    Hyper,
 }
 
 /// What is done to the server.
@@ -88,6 +116,15 @@ pub enum Load {
         /// How many.
         connections: usize,
     },
+    /// As many short requests as wrk can make, one after another on each connection.
+    Hello {
+        /// How many connections.
+        connections: usize,
+        /// Whether each is kept, or a new one is made for each request.
+        keep_alive: bool,
+    },
+    /// Downloads over TLS, one at a time.
+    Tls,
 }
 
 /// How a figure of several repeats becomes one.
@@ -121,6 +158,12 @@ pub enum Bound {
     Around1(&'static str, &'static str, f64),
     /// The figure is at most that of the other label in the same run, times the factor.
     AtMostOf(&'static str, &'static str, f64),
+    /// The figure is at least that of the other label in the same run, times the factor.
+    AtLeastOf(&'static str, &'static str, f64),
+    /// The figure is at most the least of those of the other labels in the same run.
+    AtMostOfAll(&'static str, &'static [&'static str]),
+    /// The figure is at least the greatest of those of the other labels in the same run.
+    AtLeastOfAll(&'static str, &'static [&'static str]),
 }
 
 /// The place where measuring is done.
@@ -142,9 +185,10 @@ pub const BIG: (&str, u64) = ("big.bin", 1 << 30);
 pub const SMALL: (&str, u64) = ("small.bin", 4096);
 
 impl Bench {
-    /// Makes the files, unless they are there, and brings them into memory.
-    pub fn prepare(&self) -> io::Result<()> {
-        for (name, bytes) in [BIG, SMALL] {
+    /// Makes the files that the cases need, unless they are there, and brings them into memory.
+    pub fn prepare(&self, cases: &[&Case]) -> io::Result<()> {
+        let big = !cases.iter().all(|case| matches!(case.load, Load::Hello { .. } | Load::Idle { .. }));
+        for (name, bytes) in [SMALL].into_iter().chain(big.then_some(BIG)) {
             let path = self.data.join(name);
             scratch::keep_file(&path, bytes)?;
             io::copy(&mut std::fs::File::open(&path)?, &mut io::sink())?;
@@ -163,6 +207,11 @@ impl Bench {
     /// How long to measure and to warm up before.
     pub fn span(&self, full: u64) -> Duration {
         Duration::from_secs(if self.quick { full.min(2) } else { full })
+    }
+
+    /// So many seconds, or else what is enough to see that everything works.
+    pub fn span_or(&self, full: u64, quick: Duration) -> Duration {
+        if self.quick { quick } else { Duration::from_secs(full) }
     }
 
     /// Lets the client read for the span and returns what the kernel's accounts say of that time.
@@ -234,6 +283,28 @@ impl Case {
             Load::Unlimited => unlimited::run(bench, server, label),
             Load::Flat { connections, rate } => flat::run(bench, server, label, connections, rate),
             Load::Idle { connections } => idle::run(bench, server, label, connections),
+            Load::Hello { connections, keep_alive } => {
+                hello::run(bench, server, label, connections, keep_alive)
+            }
+            Load::Tls => tls::run(bench, server, label),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_bound_names_a_variant() {
+        for cases in [SERVE, HTTP] {
+            for (nth, case) in cases.iter().enumerate() {
+                assert!(cases[nth + 1..].iter().all(|other| other.name != case.name), "{}", case.name);
+                for reach in case.reach {
+                    let known = case.variants.iter().any(|(label, _)| reach.label.starts_with(label));
+                    assert!(known, "{}: {}", case.name, reach.label);
+                }
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn run(
 ) -> io::Result<Vec<Sample>> {
     let wish = match server {
         Server::Tidegate { .. } => Wish { client_rate: Some(client_rate), ..Wish::default() },
-        Server::Nginx | Server::Bare { .. } => {
+        Server::Nginx | Server::Bare { .. } | Server::Program { .. } | Server::Raw => {
             Wish { rate: Some(client_rate / downloads as u64), ..Wish::default() }
         }
     };

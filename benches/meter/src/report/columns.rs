@@ -61,8 +61,13 @@ pub(super) fn of(load: &Load) -> Vec<Column> {
         Load::Unlimited => unlimited(),
         Load::Flat { .. } => flat(),
         Load::Idle { .. } => idle(),
+        Load::Hello { .. } => hello(),
+        Load::Tls => tls(),
     };
-    columns.push(Column { title: "client's stall ms", kind: Kind::Several(&["stall_ms"], Pick::Least) });
+    // Only our own client knows.
+    if !matches!(load, Load::Hello { .. } | Load::Tls) {
+        columns.push(Column { title: "client's stall ms", kind: Kind::Several(&["stall_ms"], Pick::Least) });
+    }
     columns.push(Column {
         title: "steal on the server's CPU",
         kind: Kind::Several(&["cpu0_steal"], Pick::Greatest),
@@ -136,6 +141,30 @@ fn idle() -> Vec<Column> {
         median_of("RSS MB", "rss_mb"),
         median_of("anonymous MB", "anon_mb"),
         median_of("CPU s/s", "cpu_s_per_s"),
+    ]
+}
+
+fn hello() -> Vec<Column> {
+    vec![
+        median_of("requests per CPU second", "requests_per_cpu_s"),
+        median_of("CPU µs a request", "cpu_us_per_request"),
+        median_of("p50 ms", "p50_ms"),
+        median_of("p99 ms", "p99_ms"),
+        median_of("requests a second", "requests_per_s"),
+        median_of("CPU s/s", "cpu_s_per_s"),
+        median_of("wrk's CPU busy", "client_cpu_busy"),
+        median_of("RSS MB", "rss_mb"),
+        median_of("errors", "errors"),
+    ]
+}
+
+fn tls() -> Vec<Column> {
+    vec![
+        median_of("MB/s", "mb_per_s"),
+        median_of("CPU s/GB", "cpu_s_per_gb"),
+        median_of("CPU 0 s/GB", "cpu0_s_per_gb"),
+        median_of("CPU 0 busy", "cpu0_busy"),
+        median_of("client's CPU busy", "client_cpu_busy"),
     ]
 }
 

@@ -103,6 +103,25 @@ fn verdict(case: &'static str, reach: Reach, groups: &[Group]) -> Verdict {
             let theirs = of(other)?.figure(name, Pick::Median)?;
             Some((format!("{} beside {}", number(figure), number(theirs)), figure <= theirs * factor))
         }
+        Bound::AtLeastOf(name, other, factor) => {
+            let figure = group.figure(name, Pick::Median)?;
+            let theirs = of(other)?.figure(name, Pick::Median)?;
+            let text = format!("{} beside {}: {:.3}", number(figure), number(theirs), figure / theirs);
+            Some((text, figure >= theirs * factor))
+        }
+        Bound::AtMostOfAll(name, others) | Bound::AtLeastOfAll(name, others) => {
+            let figure = group.figure(name, Pick::Median)?;
+            // All of them, or it is not told.
+            let all = others
+                .iter()
+                .map(|label| of(label)?.figure(name, Pick::Median))
+                .collect::<Option<Vec<_>>>()?;
+            let all = Spread::of(all);
+            let least = matches!(reach.bound, Bound::AtMostOfAll(..));
+            let best = if least { all.min } else { all.max };
+            let met = if least { figure <= best } else { figure >= best };
+            Some((format!("{} beside {}", number(figure), number(best)), met))
+        }
     });
     match found {
         Some((measured, met)) => Verdict { case, reach, measured, met: Some(met) },
@@ -201,7 +220,7 @@ mod tests {
 
     #[test]
     fn best_of_bursts_median_of_cpu_and_extremes_of_rates() {
-        let case = cases::ALL.iter().find(|case| case.name == "1x1MB").unwrap();
+        let case = cases::SERVE.iter().find(|case| case.name == "1x1MB").unwrap();
         let run = |burst, cpu, low, high| {
             sample(
                 "tidegate",
@@ -213,6 +232,20 @@ mod tests {
         let met: Vec<Option<bool>> = verdicts(case, &groups).iter().map(|verdict| verdict.met).collect();
         // The rate went over; the best burst is good; no gap was measured; the median CPU is good.
         assert_eq!(met, [Some(false), Some(true), None, Some(true)]);
+    }
+
+    #[test]
+    fn ahead_of_every_peer_means_of_the_best_and_of_all() {
+        let case = cases::HTTP.iter().find(|case| case.name == "hello-64").unwrap();
+        let run = |label, requests| sample(label, &[("requests_per_cpu_s", requests), ("p99_ms", 2.0)]);
+        let mut samples = vec![run("tidegate", 95.0), run("raw epoll", 100.0), run("nginx", 90.0)];
+        let met = |samples| {
+            let verdicts = verdicts(case, &groups(samples));
+            verdicts.iter().map(|verdict| verdict.met).collect::<Vec<_>>()
+        };
+        assert_eq!(met(samples.clone()), [Some(true), None, None, None]);
+        samples.extend([run("hyper", 96.0), run("tidegate, limits", 91.0)]);
+        assert_eq!(met(samples), [Some(true), Some(false), Some(true), Some(true)]);
     }
 
     #[test]

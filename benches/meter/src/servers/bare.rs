@@ -42,7 +42,7 @@ pub(super) fn start(connections: usize, interval: Duration, wish: &Wish) -> io::
 }
 
 /// Becomes the loop, if this process was started for that; then it returns only with an error.
-pub fn become_it_if_told() -> Option<io::Error> {
+pub(super) fn become_it_if_told() -> Option<io::Error> {
     let what = std::env::var(ENVIRONMENT).ok()?;
     let mut words = what.splitn(4, ' ');
     let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());

@@ -2,20 +2,20 @@
 //! whatever happened in between.
 
 mod bare;
+mod listening;
 mod nginx;
+mod raw;
 mod tidegate;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::account;
 use crate::scratch::Scratch;
 use crate::sys::{self, Tell};
-
-pub use bare::become_it_if_told;
 
 /// Which server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub enum Server {
         /// How far apart a connection's writes are.
         interval: Duration,
     },
+    /// A program that says where it listens and answers whatever it is asked: our `hello`, or a peer's.
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// Epoll and one constant reply: what an answered request costs at least.
+    Raw,
     /// nginx as it is installed, one worker, with its files in a folder of our own.
     Nginx,
 }
@@ -50,6 +61,17 @@ pub struct Wish {
     /// Thousands of connections at once on one file: nginx, which opens it for each, is told to open it once, or
     /// it would run out of descriptors.
     pub share_open_files: bool,
+    /// Serve over TLS, with this certificate.
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, and those that lead to a trusted one.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// A server that runs.
@@ -68,6 +90,12 @@ impl Server {
         match self {
             Server::Tidegate { program, arguments } => tidegate::start(program, arguments, wish),
             Server::Bare { connections, interval } => bare::start(*connections, *interval, wish),
+            Server::Program { name, program, arguments } => {
+                let mut command = Command::new(program);
+                command.args(arguments);
+                listening::start(command, name)
+            }
+            Server::Raw => raw::start(),
             Server::Nginx => nginx::start(wish),
         }
     }
@@ -77,6 +105,8 @@ impl Server {
         match self {
             Server::Tidegate { program, .. } => tidegate::version(program),
             Server::Bare { .. } => Ok(String::from("bare loop")),
+            Server::Program { name, .. } => Ok((*name).to_owned()),
+            Server::Raw => Ok(String::from("raw epoll")),
             Server::Nginx => nginx::version(),
         }
     }
@@ -125,8 +155,13 @@ impl Drop for Running {
     }
 }
 
+/// Becomes the server that this process was started for, if it was; then it returns only with an error.
+pub fn become_it_if_told() -> Option<io::Error> {
+    bare::become_it_if_told().or_else(raw::become_it_if_told)
+}
+
 /// A program that is not installed should say how to get it.
-fn missing(program: &str, package: &str, error: &io::Error) -> io::Error {
+pub(crate) fn missing(program: &str, package: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{program}: {error}; install it with: apt-get install {package}"))
 }
 

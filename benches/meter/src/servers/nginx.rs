@@ -90,6 +90,14 @@ fn configuration(prefix: &Path, address: SocketAddr, wish: &Wish) -> String {
         let _ = writeln!(text, "  limit_rate {rate};");
     }
     let root = wish.root.display();
-    let _ = write!(text, "  server {{ listen {address} backlog=4096; root {root}; }}\n}}\n");
+    let mut listen = format!("listen {address} backlog=4096");
+    if let Some(certificate) = &wish.certificate {
+        let (chain, key) = (certificate.chain.display(), certificate.key.display());
+        let _ = write!(listen, " ssl; ssl_certificate {chain}; ssl_certificate_key {key}");
+        // What the client will ask for has to be among what is offered.
+        listen.push_str("; ssl_protocols TLSv1.3");
+    }
+    let hello = "location = /hello { default_type text/plain; return 200 'Hello, World!'; }";
+    let _ = write!(text, "  server {{ {listen}; root {root}; {hello} }}\n}}\n");
     text
 }
