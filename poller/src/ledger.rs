@@ -9,7 +9,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::moment::Moment;
-use crate::record::{ConnectionRecord, End, Pauses, Peer, Role, TcpFigures};
+use crate::record::{ConnectionRecord, End, Handshake, Pauses, Peer, Role, TcpFigures};
 
 /// The account of one socket.
 #[derive(Clone, Debug)]
@@ -78,6 +78,8 @@ pub struct Teardown {
     pub dropped_out: u64,
     /// What the kernel knew.
     pub tcp: Option<TcpFigures>,
+    /// What the transport agreed on.
+    pub handshake: Option<Box<Handshake>>,
 }
 
 impl Ledger {
@@ -112,6 +114,11 @@ impl Ledger {
     /// The connection is established. Only the first time counts.
     pub fn connected(&mut self, now: Moment) {
         self.connected.get_or_insert(now);
+    }
+
+    /// When the connection was established.
+    pub fn connected_at(&self) -> Option<Moment> {
+        self.connected
     }
 
     /// Bytes were read: `wire` from the socket, which gave `plain` above the transport.
@@ -219,7 +226,8 @@ impl Ledger {
 
     /// Closes the account.
     pub fn into_record(self, teardown: Teardown) -> ConnectionRecord {
-        let Teardown { now, conn_id, peer, role, started, end, phase, dropped_out, tcp } = teardown;
+        let Teardown { now, conn_id, peer, role, started, end, phase, dropped_out, tcp, handshake } =
+            teardown;
         let sums = self.sums(now);
         let since_start = |moment: Option<Moment>| moment.map(|moment| moment - self.started);
         ConnectionRecord {
@@ -244,6 +252,7 @@ impl Ledger {
             end,
             phase,
             tcp,
+            handshake,
         }
     }
 
@@ -335,6 +344,7 @@ mod tests {
             phase: "reply",
             dropped_out: 5,
             tcp: None,
+            handshake: None,
         })
     }
 

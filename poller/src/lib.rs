@@ -49,6 +49,7 @@
 #![deny(unsafe_code)]
 
 pub mod budget;
+mod buffers;
 mod due;
 mod event;
 pub mod file;
@@ -67,6 +68,7 @@ pub mod timer;
 pub mod transport;
 
 pub use budget::{Budget, BudgetBuilder, KeyedBudgets, Limit};
+pub use buffers::Buffers;
 pub use event::{
     Config, Direction, Figures, Handle, Hook, Io, ListenerId, Listening, Poller, Ready, SocketHandle,
     SocketOptions, SubmitError, WatchId,
@@ -74,7 +76,7 @@ pub use event::{
 pub use ledger::{Ledger, Sums};
 pub use moment::Moment;
 pub use outbox::{Chunk, Edge, Mark, Passed, Pull, Source};
-pub use record::{ConnectionRecord, End, Pauses, Peer, Reason, Refusal, Role, TcpFigures, Who};
+pub use record::{ConnectionRecord, End, Handshake, Pauses, Peer, Reason, Refusal, Role, TcpFigures, Who};
 pub use session::{Acceptor, Admission, Session};
 pub use timer::TimerId;
-pub use transport::{Plain, Transport, Wire};
+pub use transport::{Fault, Plain, Transport, Wire};

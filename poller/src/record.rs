@@ -194,6 +194,32 @@ pub struct TcpFigures {
     pub segment_size: u32,
 }
 
+/// What a transport that is not plain agreed on with its peer (TLS), in that transport's own words.
+///
+/// Filled as far as the handshake came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// From the start of the connection until bytes could be exchanged, less what connecting took. Absent when that
+    /// never came.
+    pub took: Option<Duration>,
+    /// The version of the transport's protocol, such as `TLSv1.3`.
+    pub version: Option<&'static str>,
+    /// The cipher suite, by its registered name, such as `TLS_AES_128_GCM_SHA256`.
+    pub cipher: Option<String>,
+    /// The protocol agreed on for what lies above (ALPN), such as `http/1.1`. What is not text is escaped.
+    pub protocol: Option<String>,
+    /// The name the client asked for (SNI). On the client's side: the name it wanted to see proved, an address too.
+    pub server_name: Option<String>,
+    /// Whether an earlier session was taken up again.
+    pub resumed: bool,
+    /// The certificate that the peer presented, DER. A session that was taken up again has the one presented then.
+    pub certificate: Option<Vec<u8>>,
+    /// Whether the peer's end came bare; see [`Transport::is_truncated`](crate::Transport::is_truncated).
+    pub truncated: bool,
+    /// What it failed for.
+    pub fault: Option<String>,
+}
+
 /// The account of one connection, made once at its end.
 #[derive(Clone, Debug)]
 pub struct ConnectionRecord {
@@ -240,6 +266,8 @@ pub struct ConnectionRecord {
     pub phase: &'static str,
     /// What the kernel knew; absent for Unix sockets and where it could not be asked.
     pub tcp: Option<TcpFigures>,
+    /// What the transport agreed on with the peer; absent for a plain one.
+    pub handshake: Option<Box<Handshake>>,
 }
 
 impl ConnectionRecord {

@@ -18,6 +18,13 @@ pub trait Session: Any {
         let _ = io;
     }
 
+    /// Bytes can be exchanged: directly after [`Session::opened`] with a plain transport, after the handshake with
+    /// another ([`Io::handshake`] tells what it came to). Called once. What is queued before waits; a clock that is to
+    /// measure the peer, not the handshake, is started here. If the handshake fails this never comes.
+    fn ready(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
     /// Bytes arrived, in order. The slice is lent: the session keeps what it cannot use yet, in a buffer it
     /// bounds, or calls [`Io::pause_reading`] so that TCP's window closes.
     fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]);
@@ -37,8 +44,8 @@ pub trait Session: Any {
         let _ = (io, reason);
     }
 
-    /// The peer will send no more (it sent FIN). Writing may still work. The default closes once the outbox is
-    /// empty.
+    /// The peer will send no more (it sent FIN, or said so by its transport). Writing may still work. Where the end of
+    /// the bytes is the end of what they mean, ask [`Io::is_truncated`]. The default closes once the outbox is empty.
     fn peer_finished(&mut self, io: &mut Io<'_>) {
         io.finish(crate::record::End::peer(crate::record::Reason::Ok));
     }

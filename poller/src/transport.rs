@@ -4,6 +4,9 @@
 //! that adds bytes of its own (records, handshakes, alerts) counts them: it says how much of the program's bytes
 //! it took and how much went on the wire. It never writes on its own account outside these calls, so nothing
 //! passes the gate unseen.
+//!
+//! A transport may have to speak with its peer before it takes the program's bytes (a handshake). What is queued
+//! meanwhile waits in the outbox.
 
 use std::fmt;
 use std::fs::File;
@@ -15,12 +18,16 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use crate::buffers::Buffers;
+use crate::record::{Handshake, Who};
 use crate::sys;
 
 /// What one write moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wrote {
-    /// Bytes of the program that were taken; they will not be offered again.
+    /// Bytes of the program that are done with and will not be offered again. A transport that changes them says so when
+    /// the last byte made of them has gone: until then it is offered them again, and knows that it has them. So this may
+    /// be more than was offered now, but never more than was offered since the last that were done with.
     pub plain: u64,
     /// Bytes that went on the wire.
     pub wire: u64,
@@ -41,15 +48,50 @@ pub struct Received {
     pub eof: bool,
 }
 
+/// What a transport failed for, inside the [`io::Error`] that its calls return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Who ended it: the peer, by what it said; this end, that did not accept what the peer is.
+    pub who: Who,
+    /// What it was, for people.
+    pub words: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, fault)
+    }
+}
+
 /// Moves bytes between an outbox and the kernel. Nothing here blocks; an error of kind `WouldBlock` means that
-/// nothing moved and the kernel will tell when to come again.
+/// nothing moved and the kernel will tell when to come again. Another error ends the socket, for a [`Fault`] if there is
+/// one in it; what the transport has still to say about it ([`Transport::wants_write`]) goes before.
+///
+/// `buffers` are for what is under way; a transport gives back what it took when nothing is.
 pub trait Transport {
-    /// Reads into `buf`, taking at most `wire_allowance` bytes off the wire.
-    fn read(&mut self, buf: &mut [u8], wire_allowance: u64) -> io::Result<Received>;
+    /// Reads into `buf`, taking at most `wire_allowance` bytes off the wire; what else is in `buf` afterwards means
+    /// nothing. The read that makes the transport
+    /// [ready](Transport::is_ready) gives no bytes yet.
+    fn read(&mut self, buf: &mut [u8], wire_allowance: u64, buffers: &mut Buffers) -> io::Result<Received>;
 
     /// Writes from `bufs`, putting at most `wire_allowance` bytes on the wire, its own waiting bytes first. `bufs`
-    /// may be empty, to write only those. `more` says that further bytes follow at once.
-    fn write(&mut self, bufs: &[IoSlice<'_>], wire_allowance: u64, more: bool) -> io::Result<Wrote>;
+    /// may be empty, to write only those, and is while it is not [ready](Transport::is_ready). `more` says that further
+    /// bytes follow at once.
+    fn write(
+        &mut self,
+        bufs: &[IoSlice<'_>],
+        wire_allowance: u64,
+        more: bool,
+        buffers: &mut Buffers,
+    ) -> io::Result<Wrote>;
 
     /// Sends up to `len` bytes of a file without them passing through the program, at most `wire_allowance` on the
     /// wire. `None`: this transport cannot, the caller reads the range and writes it instead. Nothing sent of a
@@ -65,7 +107,22 @@ pub trait Transport {
         Ok(None)
     }
 
-    /// Whether it has bytes of its own to write (a handshake, an alert), whatever the outbox holds.
+    /// Whether it takes and gives the program's bytes. False until a handshake is done, and again after a [`Fault`].
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// How many bytes on the wire `plain` bytes of the program's would be, those that wait already included.
+    fn wire_bytes(&self, plain: u64) -> u64 {
+        plain
+    }
+
+    /// How many of the program's bytes go well into `wire` bytes: what is read from a file or a source at a time.
+    fn plain_bytes(&self, wire: u64) -> u64 {
+        wire
+    }
+
+    /// Whether it has bytes to write (a handshake, an alert, the rest of what it has taken), whatever the outbox holds.
     fn wants_write(&self) -> bool {
         false
     }
@@ -77,7 +134,19 @@ pub trait Transport {
 
     /// Says on the wire that nothing more will be written. May leave bytes to write ([`Transport::wants_write`]);
     /// is called again after them, until it answers true.
-    fn shutdown(&mut self) -> io::Result<bool>;
+    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool>;
+
+    /// What its handshake came to so far; `None` where there is none to do. When it was done is not the transport's to
+    /// know.
+    fn handshake(&self) -> Option<Handshake> {
+        None
+    }
+
+    /// Whether the peer's end came bare: FIN, without the goodbye that this transport has. Anybody on the way can make
+    /// that, so what came may not be all.
+    fn is_truncated(&self) -> bool {
+        false
+    }
 
     /// The socket underneath.
     fn plain(&self) -> &Plain;
@@ -110,7 +179,7 @@ impl Plain {
 }
 
 impl Transport for Plain {
-    fn read(&mut self, buf: &mut [u8], wire_allowance: u64) -> io::Result<Received> {
+    fn read(&mut self, buf: &mut [u8], wire_allowance: u64, _buffers: &mut Buffers) -> io::Result<Received> {
         let ask = buf.len().min(usize::try_from(wire_allowance).unwrap_or(usize::MAX));
         let n = match self {
             Plain::Tcp(stream) => stream.read(&mut buf[..ask]),
@@ -119,7 +188,13 @@ impl Transport for Plain {
         Ok(Received { plain: n, wire: n as u64, drained: n < ask, eof: n == 0 && ask > 0 })
     }
 
-    fn write(&mut self, bufs: &[IoSlice<'_>], _wire_allowance: u64, more: bool) -> io::Result<Wrote> {
+    fn write(
+        &mut self,
+        bufs: &[IoSlice<'_>],
+        _wire_allowance: u64,
+        more: bool,
+        _buffers: &mut Buffers,
+    ) -> io::Result<Wrote> {
         // The gate has cut the slices to the allowance; without overhead there is nothing else to keep to.
         let offered: usize = bufs.iter().map(|slice| slice.len()).sum();
         if offered == 0 {
@@ -143,7 +218,7 @@ impl Transport for Plain {
         Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }
 
-    fn shutdown(&mut self) -> io::Result<bool> {
+    fn shutdown(&mut self, _buffers: &mut Buffers) -> io::Result<bool> {
         match self {
             Plain::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Plain::Unix(stream) => stream.shutdown(Shutdown::Write),
@@ -222,6 +297,46 @@ impl Wire {
         match self {
             Wire::Plain(plain) => plain,
             Wire::Boxed(transport) => transport.plain_mut(),
+        }
+    }
+
+    /// See [`Transport::is_ready`].
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Wire::Plain(_) => true,
+            Wire::Boxed(transport) => transport.is_ready(),
+        }
+    }
+
+    /// See [`Transport::wire_bytes`].
+    pub fn wire_bytes(&self, plain: u64) -> u64 {
+        match self {
+            Wire::Plain(_) => plain,
+            Wire::Boxed(transport) => transport.wire_bytes(plain),
+        }
+    }
+
+    /// See [`Transport::plain_bytes`].
+    pub fn plain_bytes(&self, wire: u64) -> u64 {
+        match self {
+            Wire::Plain(_) => wire,
+            Wire::Boxed(transport) => transport.plain_bytes(wire),
+        }
+    }
+
+    /// See [`Transport::handshake`].
+    pub fn handshake(&self) -> Option<Handshake> {
+        match self {
+            Wire::Plain(_) => None,
+            Wire::Boxed(transport) => transport.handshake(),
+        }
+    }
+
+    /// See [`Transport::is_truncated`].
+    pub fn is_truncated(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Boxed(transport) => transport.is_truncated(),
         }
     }
 

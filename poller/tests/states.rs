@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use support::{Script, TempFile, Told};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{
-    Acceptor, Admission, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer, Plain,
-    Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire, sys,
+    Acceptor, Admission, Buffers, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer,
+    Plain, Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire, sys,
 };
 
 type Kernel = Box<dyn FnMut(u64) -> io::Result<Wrote>>;
@@ -23,14 +23,20 @@ struct Obedient {
 }
 
 impl Transport for Obedient {
-    fn read(&mut self, buf: &mut [u8], allowance: u64) -> io::Result<Received> {
-        self.plain.read(buf, allowance)
+    fn read(&mut self, buf: &mut [u8], allowance: u64, buffers: &mut Buffers) -> io::Result<Received> {
+        self.plain.read(buf, allowance, buffers)
     }
-    fn write(&mut self, bufs: &[IoSlice<'_>], _allowance: u64, _more: bool) -> io::Result<Wrote> {
+    fn write(
+        &mut self,
+        bufs: &[IoSlice<'_>],
+        _allowance: u64,
+        _more: bool,
+        _buffers: &mut Buffers,
+    ) -> io::Result<Wrote> {
         (self.kernel)(bufs.iter().map(|slice| slice.len() as u64).sum())
     }
-    fn shutdown(&mut self) -> io::Result<bool> {
-        self.plain.shutdown()
+    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+        self.plain.shutdown(buffers)
     }
     fn plain(&self) -> &Plain {
         &self.plain

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use support::{Script, TempFile, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::transport::{Received, Wrote};
-use tidegate_poller::{Config, Edge, End, Mark, Plain, Poller, Reason, Role, Transport, Wire};
+use tidegate_poller::{Buffers, Config, Edge, End, Mark, Plain, Poller, Reason, Role, Transport, Wire};
 
 const HELLO: &[u8] = b"HELLO";
 const BYE: &[u8] = b"BYE";
@@ -32,10 +32,10 @@ impl Records {
     }
 
     /// Writes what waits; says how much went and whether the kernel is full.
-    fn flush(&mut self, allowance: u64) -> io::Result<Wrote> {
+    fn flush(&mut self, allowance: u64, buffers: &mut Buffers) -> io::Result<Wrote> {
         let rest = &self.waiting[self.taken..];
         let cut = rest.len().min(allowance as usize);
-        let wrote = match self.plain.write(&[IoSlice::new(&rest[..cut])], allowance, false) {
+        let wrote = match self.plain.write(&[IoSlice::new(&rest[..cut])], allowance, false, buffers) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Wrote { full: true, ..Wrote::default() }
             }
@@ -51,12 +51,18 @@ impl Records {
 }
 
 impl Transport for Records {
-    fn read(&mut self, buf: &mut [u8], allowance: u64) -> io::Result<Received> {
-        self.plain.read(buf, allowance)
+    fn read(&mut self, buf: &mut [u8], allowance: u64, buffers: &mut Buffers) -> io::Result<Received> {
+        self.plain.read(buf, allowance, buffers)
     }
 
-    fn write(&mut self, bufs: &[IoSlice<'_>], allowance: u64, _more: bool) -> io::Result<Wrote> {
-        let mut total = self.flush(allowance)?;
+    fn write(
+        &mut self,
+        bufs: &[IoSlice<'_>],
+        allowance: u64,
+        _more: bool,
+        buffers: &mut Buffers,
+    ) -> io::Result<Wrote> {
+        let mut total = self.flush(allowance, buffers)?;
         for slice in bufs {
             for record in slice.chunks(RECORD) {
                 if total.full || !self.waiting.is_empty() || total.wire >= allowance {
@@ -64,7 +70,7 @@ impl Transport for Records {
                 }
                 self.waiting.extend_from_slice(format!("{:05}", record.len()).as_bytes());
                 self.waiting.extend_from_slice(record);
-                let wrote = self.flush(allowance - total.wire)?;
+                let wrote = self.flush(allowance - total.wire, buffers)?;
                 // Taken in: what the kernel did not take waits here.
                 total.plain += record.len() as u64;
                 total.wire += wrote.wire;
@@ -78,11 +84,16 @@ impl Transport for Records {
         !self.waiting.is_empty()
     }
 
-    fn shutdown(&mut self) -> io::Result<bool> {
+    fn wire_bytes(&self, plain: u64) -> u64 {
+        let headers = plain.div_ceil(RECORD as u64) * HEADER as u64;
+        (self.waiting.len() - self.taken) as u64 + headers + plain
+    }
+
+    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
         if !std::mem::replace(&mut self.bye_said, true) {
             self.waiting.extend_from_slice(BYE);
         }
-        if self.wants_write() { Ok(false) } else { self.plain.shutdown() }
+        if self.wants_write() { Ok(false) } else { self.plain.shutdown(buffers) }
     }
 
     fn plain(&self) -> &Plain {

@@ -22,6 +22,8 @@ pub struct Config {
     pub linger: Duration,
     /// How long a connect may take; `None` leaves it to the kernel (about two minutes).
     pub connect_timeout: Option<Duration>,
+    /// How long a transport's handshake may take, from when the connection is made; `None`: for ever.
+    pub handshake_timeout: Option<Duration>,
     /// Most sockets at once; a caller beyond is turned away and recorded.
     pub max_sockets: usize,
     /// Options set on every TCP socket.
@@ -55,6 +57,7 @@ impl Default for Config {
             pace_interval: None,
             linger: Duration::from_secs(2),
             connect_timeout: Some(Duration::from_secs(10)),
+            handshake_timeout: Some(Duration::from_secs(10)),
             max_sockets: 1_000_000,
             socket: SocketOptions::default(),
         }

@@ -16,9 +16,10 @@ use crate::ledger::Sums;
 use crate::moment::Moment;
 use crate::offload::Full;
 use crate::outbox::{Chunk, Mark, Source};
-use crate::record::{End, Peer, Role};
+use crate::record::{End, Handshake, Peer, Role};
 use crate::session::Session;
 use crate::timer::TimerId;
+use crate::transport::{Plain, Wire};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,8 +97,19 @@ impl Io<'_> {
         format!("{:?}", self.poller.sockets[self.index].gate)
     }
 
-    /// The transport, for what only it knows (a TLS session's figures).
-    pub fn wire(&mut self) -> &mut crate::transport::Wire {
+    /// What the transport agreed on with the peer; `None` for a plain one.
+    pub fn handshake(&self) -> Option<Handshake> {
+        self.poller.sockets[self.index].handshake()
+    }
+
+    /// Whether the peer's end, told by [`Session::peer_finished`], came bare, so that what came may not be all; see
+    /// [`Transport::is_truncated`](crate::Transport::is_truncated).
+    pub fn is_truncated(&self) -> bool {
+        self.poller.sockets[self.index].gate.wire.is_truncated()
+    }
+
+    /// The transport, for what only it knows.
+    pub fn wire(&mut self) -> &mut Wire {
         &mut self.poller.sockets[self.index].gate.wire
     }
 }
@@ -106,7 +118,7 @@ impl Io<'_> {
 impl Io<'_> {
     /// An empty buffer, used before where possible. Sent as a chunk, it goes back by itself.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.poller.pools.take_buffer()
+        self.poller.pools.buffers.take()
     }
 
     /// Queues bytes.
@@ -304,6 +316,16 @@ impl Io<'_> {
         self.poller.connect(address, session)
     }
 
+    /// Connects to another peer on the same poller, as [`Poller::connect_with`] does.
+    pub fn connect_with(
+        &mut self,
+        address: std::net::SocketAddr,
+        session: Box<dyn Session>,
+        transport: impl FnOnce(Plain) -> Wire,
+    ) -> Option<SocketHandle> {
+        self.poller.connect_with(address, session, transport)
+    }
+
     /// Puts another session in this one's place when this call has returned (an upgrade). The old one is dropped
     /// and gets no record; the new one is not [opened](Session::opened).
     pub fn replace_session(&mut self, session: Box<dyn Session>) {
@@ -321,7 +343,7 @@ impl Io<'_> {
         if socket.life == Life::Connecting {
             return self.abort(end);
         }
-        if !socket.gate.closing {
+        if !socket.gate.closing && socket.life != Life::Failing {
             socket.gate.closing = true;
             socket.end = Some(end);
             // With nothing queued, FIN is due at once.

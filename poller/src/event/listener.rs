@@ -255,6 +255,7 @@ impl Poller {
             phase,
             dropped_out: 0,
             tcp: None,
+            handshake: None,
         })
     }
 

@@ -25,7 +25,19 @@ impl Poller {
     /// Connects to a TCP address. The session is [opened](Session::opened) when that has succeeded; whatever
     /// happens, it gets its record in the end, at once (and this returns `None`) if connecting cannot even begin.
     pub fn connect(&mut self, address: SocketAddr, session: Box<dyn Session>) -> Option<SocketHandle> {
-        self.connect_plain(|| TcpStream::connect(address).map(Plain::Tcp), Peer::Inet(address), session)
+        self.connect_with(address, session, Wire::Plain)
+    }
+
+    /// Connects to a TCP address, to speak through the transport that `transport` makes of the socket. The session is
+    /// opened when the connection is made, and [ready](Session::ready) after the transport's handshake.
+    pub fn connect_with(
+        &mut self,
+        address: SocketAddr,
+        session: Box<dyn Session>,
+        transport: impl FnOnce(Plain) -> Wire,
+    ) -> Option<SocketHandle> {
+        let connect = || TcpStream::connect(address).map(|stream| transport(Plain::Tcp(stream)));
+        self.connect_wire(connect, Peer::Inet(address), session)
     }
 
     /// Connects to a Unix socket.
@@ -35,7 +47,8 @@ impl Poller {
         session: Box<dyn Session>,
     ) -> Option<SocketHandle> {
         let path = path.as_ref();
-        self.connect_plain(|| UnixStream::connect(path).map(Plain::Unix), unix_peer(Some(path)), session)
+        let connect = || UnixStream::connect(path).map(Wire::from);
+        self.connect_wire(connect, unix_peer(Some(path)), session)
     }
 
     /// Takes over a connected stream, with the transport to speak through, and opens its session at once. Where a
@@ -63,16 +76,16 @@ impl Poller {
         }
     }
 
-    fn connect_plain(
+    fn connect_wire(
         &mut self,
-        connect: impl FnOnce() -> io::Result<Plain>,
+        connect: impl FnOnce() -> io::Result<Wire>,
         peer: Peer,
         session: Box<dyn Session>,
     ) -> Option<SocketHandle> {
         let refused = match self.refusal(Role::Client) {
             Some(end) => end,
             None => match connect() {
-                Ok(plain) => return self.open(Wire::Plain(plain), peer, Role::Client, session, true),
+                Ok(wire) => return self.open(wire, peer, Role::Client, session, true),
                 Err(error) => {
                     log::debug!("{}: cannot connect to {peer}: {error}", self.config.name);
                     end_of_connect(&error)
@@ -142,7 +155,7 @@ impl Poller {
                 self.start_deadline(index, timeout);
             }
         } else {
-            self.call_session(index, |session, io| session.opened(io));
+            self.connected(index);
             self.schedule(index);
         }
         Some(SocketHandle::new(self.handle(), key))
@@ -191,19 +204,57 @@ impl Poller {
                 false
             }
             None => {
-                socket.life = Life::Open;
                 socket.gate.ledger.connected(now);
                 socket.gate.told_writable = true;
-                if let Some(timer) = socket.rare.as_mut().and_then(|rare| rare.deadline.take()) {
-                    self.wheel.cancel(timer);
-                }
-                self.call_session(index, |session, io| session.opened(io));
+                self.stop_deadline(index);
+                self.connected(index);
                 true
             }
         }
     }
 
-    /// Starts the clock for connecting or lingering.
+    /// The connection is made: opens the session, and starts the clock of a handshake.
+    fn connected(&mut self, index: usize) {
+        let timeout = self.config.handshake_timeout;
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        if matches!(socket.gate.wire, Wire::Boxed(_)) {
+            socket.life = Life::Handshake;
+            if let Some(timeout) = timeout {
+                self.start_deadline(index, timeout);
+            }
+        } else {
+            socket.life = Life::Open;
+        }
+        self.call_session(index, |session, io| session.opened(io));
+        if self.sockets.get(index).is_some_and(|socket| socket.life == Life::Open) {
+            self.call_session(index, |session, io| session.ready(io));
+        } else {
+            self.look_whether_ready(index);
+        }
+    }
+
+    /// Tells the session if the handshake is done by now.
+    pub(super) fn look_whether_ready(&mut self, index: usize) {
+        let now = self.now;
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.life != Life::Handshake || !socket.gate.wire.is_ready() {
+            return;
+        }
+        socket.life = Life::Open;
+        let connected = socket.gate.ledger.connected_at().unwrap_or(now);
+        socket.rare().handshake_ns = Some(now.nanos_since(connected));
+        self.stop_deadline(index);
+        self.call_session(index, |session, io| session.ready(io));
+    }
+
+    fn stop_deadline(&mut self, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        if let Some(timer) = socket.rare.as_mut().and_then(|rare| rare.deadline.take()) {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// Starts the clock for connecting, a handshake or lingering.
     pub(super) fn start_deadline(&mut self, index: usize, after: Duration) {
         let now = self.now;
         let Some(socket) = self.sockets.get_mut(index) else { return };
@@ -215,7 +266,7 @@ impl Poller {
         }
     }
 
-    /// Connecting took too long, or lingering is over.
+    /// Connecting or the handshake took too long, or lingering is over.
     pub(super) fn deadline_due(&mut self, key: Key) {
         if let Some(socket) = self.lookup(key) {
             socket.rare().deadline = None;

@@ -67,7 +67,7 @@ impl Poller {
             let Some(socket) = self.sockets.get_mut(index).filter(|socket| concerned(socket)) else {
                 continue;
             };
-            if socket.life == Life::Connecting {
+            if matches!(socket.life, Life::Connecting | Life::Handshake) {
                 self.doom(index, End::local(Reason::Shutdown));
                 continue;
             }

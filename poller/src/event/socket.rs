@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::budget::Limit;
 use crate::gate::Gate;
 use crate::pace::FlowId;
-use crate::record::{End, Peer, Role};
+use crate::record::{End, Handshake, Peer, Role};
 use crate::session::Session;
 use crate::sys;
 use crate::timer::TimerId;
+use crate::transport::Wire;
 
 pub(crate) struct Socket {
     pub(crate) gate: Gate,
@@ -49,7 +50,11 @@ pub(crate) struct Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Connecting,
+    /// The transport has its handshake to do; the session is not told that bytes can go.
+    Handshake,
     Open,
+    /// The transport failed; what it has still to say about that (an alert) goes, then FIN.
+    Failing,
     /// FIN was sent; what the peer still sends is discarded.
     Lingering,
 }
@@ -59,8 +64,10 @@ pub(crate) enum Life {
 pub(crate) struct Rare {
     pub(crate) ingress: Option<FlowId>,
     pub(crate) ingress_timer: Option<TimerId>,
-    /// Connecting or lingering ends here.
+    /// Connecting, the handshake or lingering ends here.
     pub(crate) deadline: Option<TimerId>,
+    /// How long the handshake took, in nanoseconds, once it is done.
+    pub(crate) handshake_ns: Option<u64>,
     /// The egress limit, where the kernel keeps it.
     pub(crate) kernel_limit: Option<Limit>,
     /// Bytes that the peer had acknowledged when a send timeout asked.
@@ -146,11 +153,29 @@ impl Socket {
 
     /// Whether the kernel keeps the limit and the peer has acknowledged more than when this was last asked.
     pub(crate) fn acked_since_asked(&mut self) -> bool {
+        let fin_came = self.fin_came();
         let plain = self.gate.wire.plain();
         let Some(rare) = self.rare.as_mut().filter(|rare| rare.kernel_limit.is_some()) else { return false };
-        let figures = sys::tcp_info(plain, self.role, self.peer_finished).ok();
+        let figures = sys::tcp_info(plain, self.role, fin_came).ok();
         let acked = figures.and_then(|figures| figures.acked_bytes).unwrap_or(0);
         acked > std::mem::replace(&mut rare.acked, acked)
+    }
+
+    /// Whether the peer's FIN is known to have come: read, or, where a transport told of the end before, told by the
+    /// kernel.
+    pub(crate) fn fin_came(&self) -> bool {
+        match &self.gate.wire {
+            Wire::Plain(_) => self.peer_finished,
+            Wire::Boxed(_) => self.told_hup,
+        }
+    }
+
+    /// What the transport agreed on, and how long that took.
+    pub(crate) fn handshake(&self) -> Option<Handshake> {
+        let mut handshake = self.gate.wire.handshake()?;
+        let nanos = self.rare.as_ref().and_then(|rare| rare.handshake_ns);
+        handshake.took = nanos.map(Duration::from_nanos);
+        Some(handshake)
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -165,7 +190,8 @@ impl Socket {
     /// but only once our FIN is out: a peer must not have us read for nothing as long as a slow reply takes.
     pub(crate) fn wants_bytes(&self) -> bool {
         let wanted = match self.life {
-            Life::Connecting => false,
+            Life::Connecting | Life::Failing => false,
+            Life::Handshake => true,
             Life::Open => !self.reading_paused && !self.gate.closing,
             Life::Lingering => true,
         };

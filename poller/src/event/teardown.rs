@@ -19,7 +19,7 @@ impl Poller {
         if socket.doomed {
             return;
         }
-        if socket.end.is_none() || socket.life != Life::Lingering {
+        if socket.end.is_none() || !matches!(socket.life, Life::Lingering | Life::Failing) {
             socket.end = Some(end);
         }
         socket.doomed = true;
@@ -53,10 +53,11 @@ impl Poller {
             notsent_lowat: None,
         };
         let dropped_out = socket.gate.clear(&mut env);
+        let fin_came = socket.fin_came();
         let plain = socket.gate.wire.plain_mut();
         let connected = socket.life != Life::Connecting;
         let tcp = if plain.is_tcp() && connected {
-            sys::tcp_info(&*plain, socket.role, socket.peer_finished).ok()
+            sys::tcp_info(&*plain, socket.role, fin_came).ok()
         } else {
             None
         };
@@ -70,9 +71,11 @@ impl Poller {
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
         let (peer, started) = (socket.peer(), socket.started_wall());
         let Some(session) = socket.session.take() else { return };
-        let phase = match connected {
-            true => catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked"),
-            false => "connect",
+        let handshake = socket.handshake().map(Box::new);
+        let phase = match &handshake {
+            _ if !connected => "connect",
+            Some(handshake) if handshake.took.is_none() => "handshake",
+            _ => catch_unwind(AssertUnwindSafe(|| session.phase())).unwrap_or("panicked"),
         };
         let record = socket.gate.ledger.into_record(Teardown {
             now,
@@ -84,6 +87,7 @@ impl Poller {
             phase,
             dropped_out,
             tcp,
+            handshake,
         });
         // Closed before the session hears of it, so that what it does next finds the descriptor free.
         drop(socket.gate.wire);

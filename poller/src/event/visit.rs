@@ -11,7 +11,7 @@ use crate::gate::{Step, end_of_error};
 use crate::pace::Allowance;
 use crate::record::{End, Reason};
 use crate::sys;
-use crate::transport::Received;
+use crate::transport::{Received, Transport as _};
 
 /// When the pool that brings in cold files is full: long enough for some of its work to be done.
 const REWARM_NS: u64 = 5_000_000;
@@ -43,6 +43,9 @@ impl Poller {
             if socket.doomed || socket.life == Life::Connecting {
                 return;
             }
+            if socket.life == Life::Failing && !socket.gate.wire.wants_write() {
+                return self.send_fin(index);
+            }
             let key = env.key;
             let step = socket.gate.step(&mut env, &mut room);
             let drained = socket.gate.take_drained();
@@ -60,7 +63,7 @@ impl Poller {
                 Step::Again => return self.requeue(index),
                 Step::Stopped => return,
                 Step::Cold { file, offset, len } => return self.bring_in(key, file, offset, len),
-                Step::Failed(end) => return self.doom(index, end),
+                Step::Failed(end) => return self.fail(index, end),
             }
         }
     }
@@ -74,25 +77,51 @@ impl Poller {
         if !socket.gate.closing || socket.life != Life::Open || socket.doomed {
             return false;
         }
+        match socket.gate.wire.get().shutdown(&mut self.pools.buffers) {
+            Ok(false) => return socket.gate.wire.wants_write(),
+            Ok(true) => self.linger(index),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.doom(index, end_of_error(&error)),
+        }
+        false
+    }
+
+    /// FIN was sent: waits for the peer's, for a while.
+    fn linger(&mut self, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
-        match socket.gate.wire.get().shutdown() {
-            Ok(false) => socket.gate.wire.wants_write(),
-            Ok(true) => {
-                socket.life = Life::Lingering;
-                if socket.peer_finished || self.config.linger.is_zero() {
-                    self.doom(index, end);
-                } else {
-                    self.start_deadline(index, self.config.linger);
-                    // What arrived meanwhile is discarded, or tells that the peer is done too.
-                    self.requeue(index);
-                }
-                false
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) => {
-                self.doom(index, end_of_error(&error));
-                false
-            }
+        if socket.peer_finished || self.config.linger.is_zero() {
+            socket.life = Life::Lingering;
+            return self.doom(index, end);
+        }
+        socket.life = Life::Lingering;
+        self.start_deadline(index, self.config.linger);
+        // What arrived meanwhile is discarded, or tells that the peer is done too.
+        self.requeue(index);
+    }
+
+    /// The transport failed: what it has to say about that goes, as far as it does within the time to linger.
+    fn fail(&mut self, index: usize, end: End) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        let silent = !socket.gate.wire.wants_write() || socket.gate.wire.is_ready();
+        if silent || matches!(socket.life, Life::Failing | Life::Lingering) || self.config.linger.is_zero() {
+            return self.doom(index, end);
+        }
+        if !socket.doomed {
+            socket.end = Some(end);
+            socket.life = Life::Failing;
+            self.start_deadline(index, self.config.linger);
+            self.requeue(index);
+        }
+    }
+
+    /// The last words of a transport that failed have gone.
+    fn send_fin(&mut self, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        let end = socket.end.unwrap_or(End::local(Reason::TransportError));
+        match socket.gate.wire.plain_mut().shutdown(&mut self.pools.buffers) {
+            Ok(_) => self.linger(index),
+            Err(_) => self.doom(index, end),
         }
     }
 
@@ -122,11 +151,12 @@ impl Poller {
             match self.read_once(index, &mut buffer, room) {
                 Got::Nothing => break,
                 Got::Failed(end) => {
-                    self.doom(index, end);
+                    self.fail(index, end);
                     break;
                 }
                 Got::Bytes(received) => {
                     room = room.saturating_sub(received.wire.max(received.plain as u64).max(1));
+                    self.look_whether_ready(index);
                     self.hand_over(index, &buffer[..received.plain], received.eof);
                 }
             }
@@ -153,7 +183,8 @@ impl Poller {
                 return Got::Nothing;
             }
         };
-        match socket.gate.wire.get().read(&mut buffer[..wanted as usize], allowance) {
+        let buffers = &mut self.pools.buffers;
+        match socket.gate.wire.get().read(buffer, allowance, buffers) {
             Ok(received) => {
                 if let Some(flow) = flow {
                     self.pacer.charge(flow, received.wire);

@@ -14,6 +14,7 @@
 //! | Blocked | the kernel's buffer               | the kernel's writable edge                             |
 //! | Held    | the program                       | the program                                            |
 //! | Starved | a source or a cold file           | [`Io::wake_source`](crate::Io::wake_source), the file  |
+//! | Unready | the transport's handshake         | the read that ends it                                  |
 //! | Closing | FIN follows the last byte         | (not a stop: what is queued still goes)                |
 //!
 //! What the kernel told (`told_writable`) is kept whatever the other states are, and cleared only by a write that
@@ -42,7 +43,7 @@ use crate::outbox::{Outbox, Passed};
 use crate::pace::{FlowId, Pacer};
 use crate::record::{End, Reason};
 use crate::timer::Wheel;
-use crate::transport::Wire;
+use crate::transport::{Fault, Wire};
 use outgoing::{Outgoing, Pause, Starved};
 pub(crate) use pools::Pools;
 use send_timeout::SendTimeout;
@@ -254,6 +255,9 @@ fn outgoing_of<'a>(
 
 /// How a socket ended that gave this error.
 pub(crate) fn end_of_error(error: &io::Error) -> End {
+    if let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+        return End { who: fault.who, reason: Reason::TransportError };
+    }
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => End::peer(Reason::TransportError),
         io::ErrorKind::TimedOut => End::peer(Reason::Timeout),

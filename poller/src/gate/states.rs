@@ -28,6 +28,7 @@ impl Gate {
             blocked: !idle && !self.told_writable,
             held: !idle && self.held,
             starved: out.is_some_and(|out| out.starved != Starved::No),
+            unready: self.queued() > 0 && !self.wire.is_ready(),
             closing: self.closing,
         }
     }
@@ -40,6 +41,7 @@ struct States {
     blocked: bool,
     held: bool,
     starved: bool,
+    unready: bool,
     closing: bool,
 }
 
@@ -60,13 +62,15 @@ impl fmt::Debug for Gate {
             (states.blocked, " Blocked"),
             (states.held, " Held"),
             (states.starved, " Starved"),
+            (states.unready, " Unready"),
             (states.closing, " Closing"),
         ] {
             if holds {
                 f.write_str(name)?;
             }
         }
-        let stopped = states.pause != Pause::No || states.blocked || states.held || states.starved;
+        let stopped =
+            states.pause != Pause::No || states.blocked || states.held || states.starved || states.unready;
         if !states.idle && !stopped {
             f.write_str(" Ready")?;
         }

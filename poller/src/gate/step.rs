@@ -15,18 +15,16 @@ use crate::sys;
 /// What one step takes of the visit's share at least: a system call, or a call of the session, costs about as much as
 /// copying so many bytes. A megabyte in single bytes would be a second of one socket.
 const STEP_COST_BYTES: u64 = 4 * 1024;
-/// What a transport that has bytes of its own to write may write of them at a time, when nothing else is queued.
-const OWN_BYTES: u64 = 16 * 1024;
 
 impl Gate {
     /// Does at most one write.
     pub(crate) fn step(&mut self, env: &mut Env<'_>, room: &mut u64) -> Step {
-        let own = self.wire.wants_write();
+        let (own, ready) = (self.wire.wants_write(), self.wire.is_ready());
         if self.out.is_none() && !own {
             return Step::Idle;
         }
         let out = outgoing_of(&mut self.out, &self.ledger, env.now, env.pools);
-        if out.outbox.at_mark() {
+        if out.outbox.at_mark() && ready {
             if *room == 0 {
                 return Step::Again;
             }
@@ -41,6 +39,10 @@ impl Gate {
             self.idle(env);
             return Step::Idle;
         }
+        if !ready && !own {
+            self.note_states(env.now);
+            return Step::Stopped;
+        }
         if !self.told_writable {
             self.block(env);
         }
@@ -54,10 +56,10 @@ impl Gate {
         if *room == 0 {
             return Step::Again;
         }
-        match self.allowance(own, env, *room) {
+        match self.allowance(ready, env, *room) {
             Some(allowance) => {
                 let most = room.saturating_sub(STEP_COST_BYTES);
-                let step = self.write(own, allowance, env, room);
+                let step = self.write(ready, allowance, env, room);
                 *room = most.min(*room);
                 step
             }
@@ -69,15 +71,16 @@ impl Gate {
     }
 
     /// How many bytes may go on the wire now; `None` when a budget says none, and the pause is set.
-    fn allowance(&mut self, own: bool, env: &mut Env<'_>, room: u64) -> Option<u64> {
+    fn allowance(&mut self, ready: bool, env: &mut Env<'_>, room: u64) -> Option<u64> {
         let out = self.out.as_mut()?;
-        let mut wanted = out.outbox.reachable(room);
-        if wanted == 0 && matches!(out.outbox.front(), Front::Source) {
-            wanted = PULL_BYTES.min(room);
-        }
-        if own {
-            wanted = wanted.max(OWN_BYTES).min(room);
-        }
+        let plain = match ready {
+            false => 0,
+            true => match out.outbox.reachable(room) {
+                0 if matches!(out.outbox.front(), Front::Source) => PULL_BYTES,
+                reachable => reachable,
+            },
+        };
+        let wanted = self.wire.wire_bytes(plain).clamp(1, room);
         let Some(flow) = self.flow else { return Some(wanted) };
         let pause = match env.pacer.allow(flow, wanted, env.now) {
             Allowance::Now(n) => return Some(n.clamp(1, room)),

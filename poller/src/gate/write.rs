@@ -22,17 +22,24 @@ pub(super) const PULL_BYTES: u64 = 64 * 1024;
 const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
 
 impl Gate {
-    pub(super) fn write(&mut self, own: bool, allowance: u64, env: &mut Env<'_>, room: &mut u64) -> Step {
+    pub(super) fn write(&mut self, ready: bool, allowance: u64, env: &mut Env<'_>, room: &mut u64) -> Step {
         let Some(out) = self.out.as_mut() else { return Step::Idle };
+        let wire = self.wire.get();
+        let buffers = &mut env.pools.buffers;
         let wrote = match out.outbox.front() {
+            // A handshake, or an alert; or, with nothing queued, a ticket.
+            _ if !ready => wire.write(&[], allowance, false, buffers),
             Front::Source => return self.pull(allowance, env),
             Front::File(range) => {
                 let (file, offset, len) = (range.file.clone(), range.offset, range.len.min(allowance));
                 if !out.is_warm(allowance) {
                     return self.cold(env);
                 }
-                match self.wire.get().send_file(&file, offset, len, allowance) {
-                    Ok(None) => return self.read_file(&file, offset, len, env),
+                match wire.send_file(&file, offset, len, allowance) {
+                    Ok(None) => {
+                        let len = len.min(wire.plain_bytes(allowance));
+                        return self.read_file(&file, offset, len, env);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                         // Not a file the kernel can send from (procfs and the like).
                         return self.read_file(&file, offset, len, env);
@@ -55,10 +62,9 @@ impl Gate {
                     let warm_until = &mut out.warm_until;
                     out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
                 };
-                self.wire.get().write(&slices, allowance, more)
+                wire.write(&slices, allowance, more, buffers)
             }
-            Front::Empty if own => self.wire.get().write(&[], allowance, false),
-            Front::Empty => return Step::Idle,
+            Front::Empty => wire.write(&[], allowance, false, buffers),
         };
         match wrote {
             Ok(wrote) => {
@@ -92,13 +98,13 @@ impl Gate {
             }
             if wrote.plain > 0 {
                 let sums = out.outbox.has_marks().then(|| self.ledger.sums(now));
-                let pools = &mut *env.pools;
+                let buffers = &mut env.pools.buffers;
                 if matches!(out.outbox.front(), Front::File(range) if range.len <= wrote.plain) {
                     out.warm_until = 0;
                 }
-                let begun = out.outbox.sent(wrote.plain, now, sums.as_ref(), env.passed, &mut |buffer| {
-                    pools.give_buffer(buffer)
-                });
+                let begun = out
+                    .outbox
+                    .sent(wrote.plain, now, sums.as_ref(), env.passed, &mut |buffer| buffers.give(buffer));
                 let pending = out.outbox.pending();
                 self.ledger.set_pending(pending > 0, now);
                 if self.above_high && pending <= u64::from(self.low) {
@@ -119,8 +125,8 @@ impl Gate {
     fn pull(&mut self, allowance: u64, env: &mut Env<'_>) -> Step {
         let Some(out) = &mut self.out else { return Step::Idle };
         let Some(source) = out.outbox.front_source() else { return Step::Idle };
-        let max = allowance.min(PULL_BYTES) as usize;
-        let mut bytes = env.pools.take_buffer();
+        let max = self.wire.plain_bytes(allowance).min(PULL_BYTES) as usize;
+        let mut bytes = env.pools.buffers.take();
         let Ok(pull) = catch_unwind(AssertUnwindSafe(|| source.pull(max, &mut bytes))) else {
             log::error!("a source panicked; its socket is closed");
             return Step::Failed(End::local(Reason::Internal));
@@ -132,7 +138,7 @@ impl Gate {
             out.outbox.end_source();
         }
         if bytes.is_empty() {
-            env.pools.give_buffer(bytes);
+            env.pools.buffers.give(bytes);
             if pull != Pull::End {
                 out.starved = Starved::BySource;
                 self.rest(env);
@@ -147,7 +153,7 @@ impl Gate {
     /// Reads a piece of the file at the front into memory, for a transport that cannot send files.
     fn read_file(&mut self, file: &File, offset: u64, len: u64, env: &mut Env<'_>) -> Step {
         let Some(out) = &mut self.out else { return Step::Idle };
-        let mut bytes = env.pools.take_buffer();
+        let mut bytes = env.pools.buffers.take();
         bytes.resize(len.min(PULL_BYTES) as usize, 0);
         match file.read_at(&mut bytes, offset) {
             Ok(n) if n > 0 => {

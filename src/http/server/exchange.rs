@@ -325,6 +325,7 @@ mod tests {
             end: End::peer(Reason::Abort),
             phase: "reply",
             tcp: None,
+            handshake: None,
         }
     }
 
