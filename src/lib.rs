@@ -8,8 +8,9 @@
 //! | feature | brings |
 //! |---|---|
 //! | `http` | HTTP/1.1: codec, sessions, the file server |
+//! | `tls` | TLS for servers and clients |
 //! | `access-log` | access log lines and the thread that writes them |
-//! | `cli` (default) | the program `tidegate`, and both of the above |
+//! | `cli` (default) | the program `tidegate`, and all of the above |
 
 pub mod net;
 pub mod record;

@@ -169,6 +169,20 @@ impl Plain {
         matches!(self, Plain::Tcp(_))
     }
 
+    /// Reads once; zero is the peer's FIN. For transports above.
+    pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Plain::Tcp(stream) => stream.read(buf),
+            Plain::Unix(stream) => stream.read(buf),
+        }
+    }
+
+    /// Writes once; says how many bytes the kernel took. `more` says that further bytes follow at once. For transports
+    /// above.
+    pub fn send(&mut self, bufs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        sys::send_vectored(&*self, bufs, more)
+    }
+
     /// The error the kernel has for this socket, if any.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
@@ -181,10 +195,7 @@ impl Plain {
 impl Transport for Plain {
     fn read(&mut self, buf: &mut [u8], wire_allowance: u64, _buffers: &mut Buffers) -> io::Result<Received> {
         let ask = buf.len().min(usize::try_from(wire_allowance).unwrap_or(usize::MAX));
-        let n = match self {
-            Plain::Tcp(stream) => stream.read(&mut buf[..ask]),
-            Plain::Unix(stream) => stream.read(&mut buf[..ask]),
-        }?;
+        let n = self.receive(&mut buf[..ask])?;
         Ok(Received { plain: n, wire: n as u64, drained: n < ask, eof: n == 0 && ask > 0 })
     }
 
@@ -200,7 +211,7 @@ impl Transport for Plain {
         if offered == 0 {
             return Ok(Wrote::default());
         }
-        let n = sys::send_vectored(&*self, bufs, more)?;
+        let n = self.send(bufs, more)?;
         Ok(Wrote { plain: n as u64, wire: n as u64, full: n < offered })
     }
 

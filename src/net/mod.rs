@@ -1,9 +1,11 @@
-//! Listening, what sockets spend through, datagrams, and protocols of one's own.
+//! Listening, what sockets spend through, datagrams, TLS, and protocols of one's own.
 
 mod listen;
 mod pacing;
 pub mod protocol;
 mod resolve;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod udp;
 
 pub use listen::{ListenError, Listeners};

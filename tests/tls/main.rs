@@ -1,0 +1,11 @@
+//! TLS over real sockets: our own two ends, and openssl, curl and python at the other.
+
+mod bytes;
+mod ends;
+mod hostile;
+mod pacing;
+mod peers;
+mod pki;
+mod poller;
+mod settings;
+mod transport;

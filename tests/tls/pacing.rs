@@ -1,0 +1,65 @@
+//! Rates hold over TLS, counted on the wire.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate::poller::{Config, Limit};
+
+use crate::bytes::pair;
+use crate::pki::Pki;
+use crate::poller::{Part, Running, Told, pattern};
+
+#[test]
+fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
+    const RATE: u64 = 2_000_000;
+    const LEN: usize = 4_000_000;
+    let pki = Pki::new("pacing");
+    let (server, client) = pair(&pki);
+    let path = pki.path("content");
+    std::fs::File::create(&path).unwrap().write_all(&pattern(LEN, 3)).unwrap();
+    let file = Arc::new(std::fs::File::open(&path).unwrap());
+    let part = Part::Gives(file, LEN as u64);
+    let serving =
+        Running::serve_with(&server, part, Some(Limit::new("given", Some(RATE))), Config::default());
+    let asking = Running::connect(serving.address, &client, "localhost", Part::Says(Arc::default()));
+    let mut arrivals = Vec::new();
+    asking.wait(|told| match told {
+        Told::Bytes(bytes) => {
+            arrivals.push((Instant::now(), bytes.len()));
+            None
+        }
+        Told::Closed(_) => Some(()),
+        _ => None,
+    });
+    let served = serving.record();
+    assert_eq!(served.plain_out, LEN as u64);
+    let took = served.last_out.unwrap() - served.first_out.unwrap();
+    let rate = served.wire_out as f64 / took.as_secs_f64();
+    println!("{rate:.0} bytes a second on the wire, {} of overhead", served.wire_out - served.plain_out);
+    assert!((rate / RATE as f64 - 1.0).abs() < 0.02, "{rate}");
+    // Overhead of records cut to the quantum stays small.
+    assert!(served.wire_out - served.plain_out < LEN as u64 / 200, "{}", served.wire_out);
+    let burst = most_within(&arrivals, Duration::from_millis(100));
+    println!("most in 100 ms: {burst}");
+    assert!(burst < RATE as usize / 10 * 3 / 2, "{burst} bytes in 100 ms");
+    let pauses = served.pauses;
+    assert!(
+        pauses.throttled_ns > took.as_nanos() as u64 * 8 / 10 && pauses.blocked_ns < 100_000_000,
+        "{pauses:?}"
+    );
+}
+
+fn most_within(arrivals: &[(Instant, usize)], window: Duration) -> usize {
+    let mut most = 0;
+    let (mut first, mut sum) = (0, 0);
+    for (at, len) in arrivals {
+        sum += len;
+        while *at - arrivals[first].0 > window {
+            sum -= arrivals[first].1;
+            first += 1;
+        }
+        most = most.max(sum);
+    }
+    most
+}

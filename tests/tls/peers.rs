@@ -1,0 +1,1 @@
+//! Real programs at the other end.
