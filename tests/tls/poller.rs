@@ -36,6 +36,8 @@ pub(crate) enum Part {
     SaysAndCloses(Arc<Vec<u8>>),
     /// Sends a file once it is ready, and closes behind it.
     Gives(Arc<std::fs::File>, u64),
+    /// Answers an HTTP request with a file, and closes behind it.
+    Answers(Arc<std::fs::File>, u64),
 }
 
 pub(crate) struct Actor {
@@ -58,7 +60,7 @@ impl Session for Actor {
     fn opened(&mut self, io: &mut Io<'_>) {
         io.set_limit(Direction::Egress, self.egress.as_ref());
         match &self.part {
-            Part::Echo | Part::Gives(..) => {}
+            Part::Echo | Part::Gives(..) | Part::Answers(..) => {}
             Part::Says(words) => io.send(words.to_vec()),
             Part::SaysAndCloses(words) => {
                 io.send(words.to_vec());
@@ -77,7 +79,15 @@ impl Session for Actor {
     }
 
     fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
-        match self.part {
+        match &self.part {
+            Part::Answers(file, len) if bytes.ends_with(b"\r\n\r\n") => {
+                io.send(
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n")
+                        .into_bytes(),
+                );
+                io.send_file(file.clone(), 0, *len);
+                io.finish(End::local(Reason::Ok));
+            }
             Part::Echo => {
                 let mut buffer = io.buffer();
                 buffer.extend_from_slice(bytes);

@@ -42,7 +42,7 @@ pub(crate) struct Socket {
     pub(crate) reading_paused: bool,
     /// A budget keeps us from reading.
     pub(crate) ingress_paused: bool,
-    /// The peer's FIN was read.
+    /// The peer's FIN was read, or its goodbye.
     pub(crate) peer_finished: bool,
 }
 
@@ -161,13 +161,10 @@ impl Socket {
         acked > std::mem::replace(&mut rare.acked, acked)
     }
 
-    /// Whether the peer's FIN is known to have come: read, or, where a transport told of the end before, told by the
-    /// kernel.
+    /// Whether the peer's FIN is known to have come. A transport may have told of the peer's end before that.
     pub(crate) fn fin_came(&self) -> bool {
-        match &self.gate.wire {
-            Wire::Plain(_) => self.peer_finished,
-            Wire::Boxed(_) => self.told_hup,
-        }
+        let by_goodbye = matches!(self.gate.wire, Wire::Boxed(_)) && self.life != Life::Lingering;
+        self.told_hup || self.peer_finished && (!by_goodbye || self.gate.wire.is_truncated())
     }
 
     /// What the transport agreed on, and how long that took.

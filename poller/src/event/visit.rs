@@ -81,7 +81,7 @@ impl Poller {
             Ok(false) => return socket.gate.wire.wants_write(),
             Ok(true) => self.linger(index),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.doom(index, end_of_error(&error)),
+            Err(error) => self.fail(index, end_of_error(&error)),
         }
         false
     }
@@ -90,11 +90,12 @@ impl Poller {
     fn linger(&mut self, index: usize) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
+        // A goodbye is not the FIN: that is still to be read.
+        socket.peer_finished = socket.fin_came();
+        socket.life = Life::Lingering;
         if socket.peer_finished || self.config.linger.is_zero() {
-            socket.life = Life::Lingering;
             return self.doom(index, end);
         }
-        socket.life = Life::Lingering;
         self.start_deadline(index, self.config.linger);
         // What arrived meanwhile is discarded, or tells that the peer is done too.
         self.requeue(index);
@@ -103,6 +104,11 @@ impl Poller {
     /// The transport failed: what it has to say about that goes, as far as it does within the time to linger.
     fn fail(&mut self, index: usize, end: End) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.gate.closing && socket.gate.queued() == 0 && socket.gate.wire.is_truncated() {
+            // Nothing but our goodbye is lost, on a peer that left without one.
+            let end = socket.end.unwrap_or(end);
+            return self.doom(index, end);
+        }
         let silent = !socket.gate.wire.wants_write() || socket.gate.wire.is_ready();
         if silent || matches!(socket.life, Life::Failing | Life::Lingering) || self.config.linger.is_zero() {
             return self.doom(index, end);

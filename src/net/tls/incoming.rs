@@ -98,7 +98,7 @@ impl<S: Side> Tls<S> {
             let plain = self.incoming.hand_over(buf, buffers);
             return Ok(Received { plain, eof: self.is_at_end(), ..Received::default() });
         }
-        if self.phase == Phase::Failed {
+        if self.phase == Phase::Failed || self.incoming.peer_end == PeerEnd::Said {
             return self.discard(buf, allowance, buffers);
         }
         if buf.len() >= SPACE_BYTES {
@@ -153,9 +153,7 @@ impl<S: Side> Tls<S> {
 
     /// The peer's FIN, and no close_notify before it.
     fn receive_fin(&mut self) -> io::Result<Received> {
-        if self.incoming.peer_end == PeerEnd::No {
-            self.incoming.peer_end = PeerEnd::Bare;
-        }
+        self.incoming.peer_end = PeerEnd::Bare;
         if self.phase == Phase::Handshake {
             self.phase = Phase::Failed;
             self.outgoing.forget();
@@ -250,7 +248,7 @@ impl<S: Side> Tls<S> {
         fault.into()
     }
 
-    /// After a fault: what the peer still sends is read for its FIN only.
+    /// After a fault, or the peer's goodbye: what it still sends is read for its FIN only.
     fn discard(&mut self, buf: &mut [u8], allowance: u64, buffers: &mut Buffers) -> io::Result<Received> {
         if std::mem::take(&mut self.incoming.untold)
             && let Some(fault) = &self.fault
