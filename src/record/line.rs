@@ -3,11 +3,12 @@
 //! The fields of these structs are the names in the log and their order on the line: a promise to everybody who
 //! reads it. `docs/metrics.md` and the layout tests below change with them.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
-use tidegate_poller::record::{Pauses, TcpFigures};
+use tidegate_poller::record::{ConnectionRecord, Handshake, Pauses, TcpFigures};
 
 use crate::record::escape::for_json;
 use crate::record::{ConnectionEntry, ExchangeRecord};
@@ -64,6 +65,7 @@ pub(super) fn connection(out: &mut Vec<u8>, log_seq: u64, entry: &ConnectionEntr
             end_phase: record.phase,
             end_reason: record.end.reason.as_str(),
             t_start: WallTime(record.started),
+            tls: record.handshake.as_deref().map(|handshake| TlsFields::new(record, handshake)),
             tcp: record.tcp.as_ref().map(TcpFields::new),
         },
     );
@@ -95,9 +97,9 @@ struct ExchangeLine<'a> {
     exchange_id: u64,
     peer: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<std::borrow::Cow<'a, str>>,
+    method: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<std::borrow::Cow<'a, str>>,
+    target: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     req_header_bytes: u64,
@@ -120,7 +122,7 @@ struct ExchangeLine<'a> {
 }
 
 #[derive(Serialize)]
-struct ConnectionLine {
+struct ConnectionLine<'a> {
     kind: &'static str,
     log_seq: u64,
     conn_id: u64,
@@ -136,6 +138,8 @@ struct ConnectionLine {
     end_phase: &'static str,
     end_reason: &'static str,
     t_start: WallTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpFields>,
 }
@@ -169,6 +173,45 @@ impl PauseFields {
             starved_us: pauses.starved_ns / 1_000,
             longest_gap_us: pauses.longest_gap_ns / 1_000,
             throttle_count: pauses.throttle_count,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TlsFields<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cipher: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alpn: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    resumed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_us: Option<u64>,
+    plain_in: u64,
+    plain_out: u64,
+    certificate: bool,
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'a str>,
+}
+
+impl<'a> TlsFields<'a> {
+    fn new(record: &ConnectionRecord, handshake: &'a Handshake) -> TlsFields<'a> {
+        TlsFields {
+            version: handshake.version,
+            cipher: handshake.cipher.as_deref(),
+            alpn: handshake.protocol.as_deref(),
+            sni: handshake.server_name.as_deref(),
+            resumed: handshake.resumed,
+            handshake_us: handshake.took.map(micros),
+            plain_in: record.plain_in,
+            plain_out: record.plain_out,
+            certificate: handshake.certificate.is_some(),
+            truncated: handshake.truncated,
+            fault: handshake.fault.as_deref(),
         }
     }
 }
@@ -330,6 +373,7 @@ mod tests {
                 end: End::peer(Reason::Abort),
                 phase: "idle",
                 tcp: Some(TcpFigures { rtt_us: 31, acked_bytes: Some(4_299), ..TcpFigures::default() }),
+                handshake: None,
             },
             exchanges: 2,
         };
@@ -345,6 +389,24 @@ mod tests {
         );
         entry.record.tcp = None;
         assert!(!text(|out| connection(out, 10, &entry)).contains("tcp"));
+        entry.record.handshake = Some(Box::new(Handshake {
+            took: Some(Duration::from_micros(1_234)),
+            version: Some("TLSv1.3"),
+            cipher: Some(String::from("TLS_AES_256_GCM_SHA384")),
+            protocol: Some(String::from("http/1.1")),
+            server_name: Some(String::from("a\"b.test")),
+            resumed: true,
+            ..Handshake::default()
+        }));
+        let line = text(|out| connection(out, 10, &entry));
+        assert!(
+            line.ends_with(
+                "\"tls\":{\"version\":\"TLSv1.3\",\"cipher\":\"TLS_AES_256_GCM_SHA384\",\"alpn\":\"http/1.1\",\
+                 \"sni\":\"a\\\"b.test\",\"resumed\":true,\"handshake_us\":1234,\"plain_in\":104,\"plain_out\":4298,\
+                 \"certificate\":false,\"truncated\":false}}\n"
+            ),
+            "{line}"
+        );
     }
 
     #[test]

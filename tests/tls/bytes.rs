@@ -3,22 +3,10 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use tidegate::net::tls::{ClientTls, ServerTls};
 use tidegate::poller::{Config, End, Limit, Reason, Who};
 
-use crate::pki::Pki;
+use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
-
-pub(crate) fn pair(pki: &Pki) -> (ServerTls, ClientTls) {
-    let identity = pki.server("server", &["localhost", "127.0.0.1"]);
-    let server = ServerTls::builder()
-        .certificate(identity.chain, identity.key)
-        .alpn(["echo/1", "echo/0"])
-        .build()
-        .unwrap();
-    let client = ClientTls::builder().authorities(pki.ca_pem()).alpn(["echo/1"]).build().unwrap();
-    (server, client)
-}
 
 #[test]
 fn a_session_learns_of_the_handshake_and_what_it_queued_before_waits() {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use tidegate::net::tls::{ClientTls, ServerTls};
 use tidegate::poller::{End, Reason};
 
-use crate::bytes::pair;
-use crate::pki::Pki;
+use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told};
 
 fn finished(running: &Running) -> bool {

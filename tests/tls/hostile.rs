@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::poller::{Config, ConnectionRecord, End, Reason};
 
-use crate::bytes::pair;
-use crate::pki::Pki;
+use crate::pki::{Pki, pair};
 use crate::poller::{PATIENCE, Part, Running, pattern};
 
 fn config() -> Config {

@@ -3,7 +3,6 @@
 mod bytes;
 mod ends;
 mod hostile;
-mod pacing;
 mod peers;
 mod pki;
 mod poller;

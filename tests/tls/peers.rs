@@ -8,8 +8,7 @@ use std::sync::Arc;
 use tidegate::net::tls::ClientTls;
 use tidegate::poller::{ConnectionRecord, End, Reason};
 
-use crate::bytes::pair;
-use crate::pki::Pki;
+use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
 
 /// A program that has to be installed; without it the test fails and says how to get it.

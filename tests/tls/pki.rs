@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
-use tidegate::net::tls::Pem;
+use tidegate::net::tls::{ClientTls, Pem, ServerTls};
 
 /// An authority, and a folder for what it signs.
 pub(crate) struct Pki {
@@ -86,6 +86,18 @@ impl Pki {
         std::fs::write(&key_file, key.serialize_pem()).unwrap();
         Identity { chain, key: key_file, der: certificate.der().to_vec() }
     }
+}
+
+/// A server and a client that get on with each other.
+pub(crate) fn pair(pki: &Pki) -> (ServerTls, ClientTls) {
+    let identity = pki.server("server", &["localhost", "127.0.0.1"]);
+    let server = ServerTls::builder()
+        .certificate(identity.chain, identity.key)
+        .alpn(["echo/1", "echo/0"])
+        .build()
+        .unwrap();
+    let client = ClientTls::builder().authorities(pki.ca_pem()).alpn(["echo/1"]).build().unwrap();
+    (server, client)
 }
 
 impl Drop for Pki {

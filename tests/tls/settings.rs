@@ -5,8 +5,7 @@ use std::sync::Arc;
 use tidegate::net::tls::{ClientTls, PeerName, Pem, ServerTls};
 use tidegate::poller::{End, Reason};
 
-use crate::bytes::pair;
-use crate::pki::Pki;
+use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told};
 
 #[test]

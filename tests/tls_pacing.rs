@@ -1,4 +1,12 @@
-//! Rates hold over TLS, counted on the wire.
+//! Rates hold over TLS, counted on the wire. Alone in its binary: two per cent leave no room for other tests beside it.
+
+// Shared with the other tests of TLS, which use all of it.
+#![allow(dead_code)]
+
+#[path = "tls/pki.rs"]
+mod pki;
+#[path = "tls/poller.rs"]
+mod poller;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -6,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::poller::{Config, Limit};
 
-use crate::bytes::pair;
-use crate::pki::Pki;
-use crate::poller::{Part, Running, Told, pattern};
+use pki::{Pki, pair};
+use poller::{Part, Running, Told, pattern};
 
 #[test]
 fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
@@ -42,7 +49,8 @@ fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
     assert!(served.wire_out - served.plain_out < LEN as u64 / 200, "{}", served.wire_out);
     let burst = most_within(&arrivals, Duration::from_millis(100));
     println!("most in 100 ms: {burst}");
-    assert!(burst < RATE as usize / 10 * 3 / 2, "{burst} bytes in 100 ms");
+    // What the loop was late is made up for, within one depth.
+    assert!(burst < RATE as usize / 10 * 2, "{burst} bytes in 100 ms");
     let pauses = served.pauses;
     assert!(
         pauses.throttled_ns > took.as_nanos() as u64 * 8 / 10 && pauses.blocked_ns < 100_000_000,
