@@ -22,7 +22,8 @@ pub struct Config {
     pub linger: Duration,
     /// How long a connect may take; `None` leaves it to the kernel (about two minutes).
     pub connect_timeout: Option<Duration>,
-    /// How long a transport's handshake may take, from when the connection is made; `None`: for ever.
+    /// How long a transport's handshake may take, from when the connection is made, pauses by a budget included; `None`: for
+    /// ever.
     pub handshake_timeout: Option<Duration>,
     /// Most sockets at once; a caller beyond is turned away and recorded.
     pub max_sockets: usize,

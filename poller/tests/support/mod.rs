@@ -44,6 +44,7 @@ type CallWithBytes = Box<dyn FnMut(&mut Io<'_>, &[u8]) + Send>;
 #[derive(Default)]
 pub struct Script {
     opened: Option<Call>,
+    ready: Option<Call>,
     received: Option<CallWithBytes>,
     drained: Option<Call>,
     passed: Option<CallWith<Passed>>,
@@ -59,6 +60,10 @@ impl Script {
     }
     pub fn opened(mut self, call: impl FnMut(&mut Io<'_>) + Send + 'static) -> Script {
         self.opened = Some(Box::new(call));
+        self
+    }
+    pub fn ready(mut self, call: impl FnMut(&mut Io<'_>) + Send + 'static) -> Script {
+        self.ready = Some(Box::new(call));
         self
     }
     pub fn received(mut self, call: impl FnMut(&mut Io<'_>, &[u8]) + Send + 'static) -> Script {
@@ -110,6 +115,11 @@ impl Session for Scripted {
     fn opened(&mut self, io: &mut Io<'_>) {
         self.tell(Told::Opened(io.socket()));
         if let Some(call) = &mut self.script.opened {
+            call(io);
+        }
+    }
+    fn ready(&mut self, io: &mut Io<'_>) {
+        if let Some(call) = &mut self.script.ready {
             call(io);
         }
     }
