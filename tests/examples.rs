@@ -194,6 +194,32 @@ fn hello() {
 }
 
 #[test]
+fn tls_echo() {
+    let scratch = Scratch::new("tls_echo").unwrap();
+    let (chain, key) = (scratch.path().join("chain.pem"), scratch.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed([String::from("localhost")]).unwrap();
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let files = [chain.to_str().unwrap(), key.to_str().unwrap()];
+    let server = Running::start("tls_echo", &["127.0.0.1:0", files[0], files[1]]);
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-brief", "-verify_return_error", "-servername", "localhost"]);
+    openssl.args(["-CAfile", files[0], "-connect", &server.address()]);
+    openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut openssl = openssl.spawn().expect("openssl: run tests/run, which installs it");
+    openssl.stdin.as_mut().unwrap().write_all(b"there and back\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(openssl.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "there and back\n");
+    drop(openssl.stdin.take());
+    openssl.wait().unwrap();
+    says(&server.line(), &["TLSv1.3", "TLS_AES_256_GCM_SHA384", "localhost"]);
+    says(&server.line(), &["15 bytes back, client/open/ok -"]);
+    let (succeeded, _) = Running::start("tls_echo", &["127.0.0.1:0", files[0], files[0]]).end();
+    assert!(!succeeded, "there is no key in the chain");
+}
+
+#[test]
 fn echo() {
     let server = Running::start("echo", &["--listen", "127.0.0.1:0"]);
     let address = server.http_address();

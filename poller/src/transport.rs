@@ -93,6 +93,11 @@ pub trait Transport {
         buffers: &mut Buffers,
     ) -> io::Result<Wrote>;
 
+    /// Whether it can send from files. Where it cannot, the first bytes of a file go together with what is before them.
+    fn sends_files(&self) -> bool {
+        false
+    }
+
     /// Sends up to `len` bytes of a file without them passing through the program, at most `wire_allowance` on the
     /// wire. `None`: this transport cannot, the caller reads the range and writes it instead. Nothing sent of a
     /// non-empty range, although the socket is not full: the file ended early.
@@ -215,6 +220,10 @@ impl Transport for Plain {
         Ok(Wrote { plain: n as u64, wire: n as u64, full: n < offered })
     }
 
+    fn sends_files(&self) -> bool {
+        true
+    }
+
     fn send_file(
         &mut self,
         file: &File,
@@ -316,6 +325,14 @@ impl Wire {
         match self {
             Wire::Plain(_) => true,
             Wire::Boxed(transport) => transport.is_ready(),
+        }
+    }
+
+    /// See [`Transport::sends_files`].
+    pub fn sends_files(&self) -> bool {
+        match self {
+            Wire::Plain(_) => true,
+            Wire::Boxed(transport) => transport.sends_files(),
         }
     }
 

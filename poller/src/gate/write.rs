@@ -18,11 +18,16 @@ use crate::transport::Wrote;
 /// What is pulled from a source, or read from a file that cannot go by `sendfile`, at a time: the kernel's usual
 /// first send buffer is 87 KB, so that one pull is about one write.
 pub(super) const PULL_BYTES: u64 = 64 * 1024;
+/// Fewer bytes than this do not go alone when a file follows them that cannot be sent: a record of TLS.
+const FEW_BYTES: u64 = 16 * 1024;
 /// How far ahead a file is looked at, and brought in, before it is sent: some 10 ms of reading from a slow disk.
 const WARM_WINDOW_BYTES: u64 = 1024 * 1024;
 
 impl Gate {
     pub(super) fn write(&mut self, ready: bool, allowance: u64, env: &mut Env<'_>, room: &mut u64) -> Step {
+        if ready && !self.wire.sends_files() && self.top_up(allowance, env) {
+            return Step::Went;
+        }
         let Some(out) = self.out.as_mut() else { return Step::Idle };
         let wire = self.wire.get();
         let buffers = &mut env.pools.buffers;
@@ -148,6 +153,36 @@ impl Gate {
             self.ledger.set_pending(true, env.now);
         }
         Step::Went
+    }
+
+    /// Reads what goes with the few bytes at the front of the file behind them, for a transport that cannot send files: a
+    /// head alone would be a record and a system call of its own. Says whether there is more at the front now.
+    fn top_up(&mut self, allowance: u64, env: &mut Env<'_>) -> bool {
+        let Some(out) = &mut self.out else { return false };
+        if !matches!(out.outbox.front(), Front::Bytes) {
+            return false;
+        }
+        let slices = out.outbox.slices(allowance);
+        let (ahead, follows) = (slices.bytes(), slices.before_file());
+        let room = self.wire.plain_bytes(allowance).min(PULL_BYTES).saturating_sub(ahead);
+        if !follows || ahead >= FEW_BYTES || room == 0 {
+            return false;
+        }
+        let Some(range) = out.outbox.file_after_bytes() else { return false };
+        if !warm(range, room, &mut out.warm_until) {
+            return false;
+        }
+        let mut bytes = env.pools.buffers.take();
+        bytes.resize(range.len.min(room) as usize, 0);
+        match range.file.read_at(&mut bytes, range.offset) {
+            Ok(n) if n > 0 => {
+                bytes.truncate(n);
+                out.outbox.replace_file_bytes_behind(bytes);
+                true
+            }
+            // What is wrong will show when the file is at the front.
+            _ => false,
+        }
     }
 
     /// Reads a piece of the file at the front into memory, for a transport that cannot send files.

@@ -346,6 +346,25 @@ impl Outbox {
         self.check_invariants();
     }
 
+    /// Replaces the first bytes of the [file range after the bytes at the front](Outbox::file_after_bytes) by the same
+    /// bytes, read into memory.
+    pub fn replace_file_bytes_behind(&mut self, bytes: Vec<u8>) {
+        let len = bytes.len() as u64;
+        let place = self.segments.iter().position(|segment| matches!(segment, Segment::File(_)));
+        let Some((place, Segment::File(range))) = place.and_then(|at| Some((at, self.segments.get_mut(at)?)))
+        else {
+            unreachable!("called with a file range behind the bytes");
+        };
+        debug_assert!(0 < len && len <= range.len);
+        range.offset += len;
+        range.len -= len;
+        if range.len == 0 {
+            self.segments.remove(place);
+        }
+        self.segments.insert(place, Segment::Bytes(Chunk::Owned(bytes)));
+        self.check_invariants();
+    }
+
     /// Drops everything. Returns how many bytes were pending.
     pub fn clear(&mut self) -> u64 {
         let dropped = self.pending;
