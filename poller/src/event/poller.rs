@@ -386,6 +386,12 @@ impl Poller {
                 }
                 Work::Offloaded(key, None) => self.doom_key(key, End::local(Reason::Internal)),
                 Work::Warmed(key, until) => self.file_is_warm(key, until),
+                Work::WakeSource(key) => {
+                    if let Some(socket) = self.lookup(key) {
+                        socket.gate.wake_source();
+                        self.schedule(key.index as usize);
+                    }
+                }
                 Work::Shutdown(grace) => self.begin_shutdown(grace),
             }
         }

@@ -223,6 +223,11 @@ impl Gate {
         }
     }
 
+    /// Whether a source lies in the outbox that is not at its end.
+    pub(crate) fn has_source(&self) -> bool {
+        self.out.as_ref().is_some_and(|out| out.outbox.has_source())
+    }
+
     /// Gives up everything queued and everything armed. Returns how many bytes were dropped.
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) -> u64 {
         let mut dropped = 0;

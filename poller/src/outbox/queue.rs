@@ -119,6 +119,11 @@ impl Outbox {
         self.pending > 0 || self.sources > 0
     }
 
+    /// Whether a source is to be pulled that is not at its end.
+    pub fn has_source(&self) -> bool {
+        self.sources > 0
+    }
+
     /// Whether nothing is left, no mark either.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.begun.is_empty()
