@@ -6,10 +6,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Peer;
 
 use crate::http::StatusCode;
 use crate::http::body::{Intake, RequestBody};
+use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
 use crate::http::server::reply::Reply;
 use crate::task::Series;
@@ -18,7 +20,7 @@ use crate::task::Series;
 ///
 /// ```no_run
 /// use tidegate::http::{ExchangeContext, Settings, serve};
-/// use tidegate::http::reply::Body;
+/// use tidegate::http::Body;
 /// use tidegate::net::Listeners;
 /// use tidegate::task::{Series, go};
 ///
@@ -66,8 +68,10 @@ pub struct ExchangeContext {
     pub reply: Reply,
     /// Data of this exchange, kept until it has been answered.
     pub data: Extensions,
+    /// What followed a chunked body that was read whole.
+    pub(super) trailers: Option<Box<Fields>>,
     peer: Peer,
-    now: SystemTime,
+    now: (Moment, SystemTime),
     pub(super) connection: Option<Arc<ConnectionData>>,
 }
 
@@ -76,7 +80,7 @@ impl ExchangeContext {
         request: Arc<Request>,
         body: RequestBody,
         peer: Peer,
-        now: SystemTime,
+        now: (Moment, SystemTime),
         connection: Option<Arc<ConnectionData>>,
     ) -> ExchangeContext {
         ExchangeContext {
@@ -84,6 +88,7 @@ impl ExchangeContext {
             body,
             reply: Reply::new(StatusCode::OK),
             data: Extensions::default(),
+            trailers: None,
             peer,
             now,
             connection,
@@ -100,9 +105,21 @@ impl ExchangeContext {
         &self.peer
     }
 
-    /// The wall clock when the request was complete.
+    /// The fields that followed a chunked body, where it was taken whole; they are no fields of the head. Those of a stream
+    /// are had from its reader.
+    pub fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_deref()
+    }
+
+    /// The wall clock when the handler was called.
     pub fn now(&self) -> SystemTime {
-        self.now
+        self.now.1
+    }
+
+    /// The poller's clock when the handler was called: what [`KeyedBudgets`](tidegate_poller::budget::KeyedBudgets) and
+    /// their like are asked with.
+    pub fn moment(&self) -> Moment {
+        self.now.0
     }
 
     /// Data of the connection: what one exchange leaves there, the next ones find, until the connection is gone.

@@ -9,6 +9,7 @@ mod door;
 mod exchange;
 mod handler;
 mod in_use;
+mod incoming;
 pub mod reply;
 mod service;
 mod session;

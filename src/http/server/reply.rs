@@ -40,6 +40,13 @@ pub(super) struct ReplyPacing {
     pub(super) budgets: Vec<(Budget, u32)>,
 }
 
+impl ReplyPacing {
+    /// Whether it changes what the connection spends through.
+    pub(super) fn binds(&self) -> bool {
+        self.limit.is_some() || !self.budgets.is_empty()
+    }
+}
+
 impl Reply {
     /// A reply without fields and without a body.
     pub fn new(status: StatusCode) -> Reply {
@@ -124,6 +131,11 @@ impl Reply {
     pub fn budget_weighted(mut self, budget: &Budget, weight: u32) -> Reply {
         self.pacing().budgets.push((budget.clone(), weight));
         self
+    }
+
+    /// Whether it spends as only it does.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pacing.as_ref().is_some_and(|pacing| pacing.binds())
     }
 
     fn pacing(&mut self) -> &mut ReplyPacing {
