@@ -169,6 +169,8 @@ fn head_options_and_others() {
         let response = client.reply();
         assert_eq!((response.head.status, response.field("allow")), (405, "GET, HEAD, OPTIONS"), "{method}");
     }
+    client.send("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.reply().head.status, 501);
     let records = site.records.exchanges(9);
     assert_eq!((records[0].resp_body_bytes, records[1].resp_body_bytes), (0, 0));
 }

@@ -34,6 +34,6 @@ pub use codec::fields::Fields;
 pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
-    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, Service, Settings,
-    serve, serve_files,
+    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, ServerBuilder,
+    Service, Serving, Settings, serve, serve_files,
 };

@@ -120,6 +120,10 @@ impl Incoming {
     /// Takes what it can from the front of `input`. `wake` makes what is called when there is room again.
     pub(super) fn take(&mut self, input: &mut &[u8], wake: impl Fn() -> Wake) -> Came {
         loop {
+            // The end needs no room.
+            if matches!(self.framing, Framing::Length(0)) {
+                return Came::End;
+            }
             if self.stopped || self.full && self.is_read() {
                 return Came::Full;
             }
@@ -180,7 +184,6 @@ impl Framing {
     fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, ChunkError> {
         match self {
             Framing::Chunked(dechunker) => dechunker.next(input),
-            Framing::Length(0) => Ok(Piece::End),
             Framing::Length(_) if input.is_empty() => Ok(Piece::More),
             Framing::Length(left) => {
                 let part = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());

@@ -29,6 +29,10 @@ pub struct Reply {
     pub(super) pacing: Option<Box<ReplyPacing>>,
 }
 
+/// What nginx obeys of an upstream, and others have learned to send.
+const ACCEL_LIMIT_RATE: &str = "X-Accel-Limit-Rate";
+const ACCEL_BUFFERING: &str = "X-Accel-Buffering";
+
 /// How fast one reply may go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReplyPacing {
@@ -133,6 +137,30 @@ impl Reply {
         self
     }
 
+    /// Does what an upstream says in this reply about how it is to be sent, and takes those fields away: no client is to see
+    /// them. `X-Accel-Limit-Rate` is a limit of its own, in bytes per second; 0 or `off` is none, its connection's neither.
+    /// A value that is no number is passed over. Says what `X-Accel-Buffering` wants, for a handler that reads ahead of its
+    /// client: `Some(false)` where it had better not.
+    pub fn obey_accel(&mut self) -> Option<bool> {
+        let rate = self.fields.get(ACCEL_LIMIT_RATE).and_then(|value| match value.trim_ascii() {
+            b"off" => Some(None),
+            digits => {
+                std::str::from_utf8(digits).ok()?.parse().ok().map(|rate| Some(rate).filter(|rate| *rate > 0))
+            }
+        });
+        if let Some(rate) = rate {
+            self.pacing().limit = Some(Limit::new("x-accel", rate));
+        }
+        let buffering = self.fields.get(ACCEL_BUFFERING).and_then(|value| match value.trim_ascii() {
+            b"yes" => Some(true),
+            b"no" => Some(false),
+            _ => None,
+        });
+        self.fields.remove(ACCEL_LIMIT_RATE);
+        self.fields.remove(ACCEL_BUFFERING);
+        buffering
+    }
+
     /// Whether it spends as only it does.
     pub(super) fn is_paced(&self) -> bool {
         self.pacing.as_ref().is_some_and(|pacing| pacing.binds())
@@ -228,6 +256,26 @@ mod tests {
         assert!(
             error.starts_with("HTTP/1.1 404 Not Found\r\n") && error.ends_with("Connection: close\r\n\r\n")
         );
+    }
+
+    #[test]
+    fn what_an_upstream_says_of_the_pace_is_obeyed_and_not_passed_on() {
+        for (rate, limit) in [
+            ("5000", Some(Some(5_000))),
+            ("0", Some(None)),
+            ("off", Some(None)),
+            ("-1", None),
+            ("fast", None),
+            ("99999999999999999999", None),
+        ] {
+            let mut reply = Reply::text("x").with("x-accel-limit-rate", rate).with("X-Accel-Buffering", "no");
+            assert_eq!(reply.obey_accel(), Some(false));
+            let pacing = reply.pacing.as_ref().and_then(|pacing| pacing.limit.as_ref());
+            assert_eq!(pacing.map(Limit::rate), limit, "{rate}");
+            assert_eq!(reply.fields.iter().count(), 1);
+        }
+        let mut plain = Reply::text("x").with("X-Accel-Buffering", "perhaps");
+        assert_eq!((plain.obey_accel(), plain.is_paced()), (None, false));
     }
 
     #[test]
