@@ -279,6 +279,11 @@ impl Request {
     }
 }
 
+/// Fills a place that two fields must not claim.
+fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8], twice: &'static str) -> Result<(), Fault> {
+    if place.replace(value).is_some() { Err(bad(twice)) } else { Ok(()) }
+}
+
 /// The fields that matter to the connection, found in one pass over all of them.
 #[derive(Default)]
 struct Found<'a> {
@@ -298,9 +303,7 @@ impl<'a> Found<'a> {
             // By length first: most names are none of these.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
-                    if found.host.replace(value).is_some() {
-                        return Err(bad("The request has more than one Host field."));
-                    }
+                    once(&mut found.host, value, "The request has more than one Host field.")?;
                 }
                 6 if name.eq_ignore_ascii_case("expect") => {
                     found.expect.get_or_insert(value);
@@ -312,14 +315,10 @@ impl<'a> Found<'a> {
                     }
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
-                    if found.length.replace(value).is_some() {
-                        return Err(bad("The request has more than one Content-Length."));
-                    }
+                    once(&mut found.length, value, "The request has more than one Content-Length.")?;
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if found.coding.replace(value).is_some() {
-                        return Err(bad("The request has more than one Transfer-Encoding."));
-                    }
+                    once(&mut found.coding, value, "The request has more than one Transfer-Encoding.")?;
                 }
                 _ => {}
             }
