@@ -2,6 +2,7 @@
 //! better, on a compiler that it has to have. See CONTRIBUTING.md.
 #![cfg(feature = "http")]
 
+#[expect(unreachable_pub, reason = "public for the fuzz targets, which are another package")]
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
