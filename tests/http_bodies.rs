@@ -425,10 +425,12 @@ fn a_reader_learns_why_its_body_does_not_come() {
             let tell = tell.lock().unwrap().clone();
             let runtime = RuntimeHandle::of_poller().unwrap();
             // Aside, so that the exchange's end does not end it.
-            runtime.start(Series::new(()).then(reader.collect(u64::MAX), move |collected, _| {
-                let _ = tell.send(collected.map(|_| ()));
-                Ok(())
-            }));
+            runtime
+                .start(Series::new(()).then(reader.collect(u64::MAX), move |collected, _| {
+                    let _ = tell.send(collected.map(|_| ()));
+                    Ok(())
+                }))
+                .detach();
             exchange.push(sleep(PATIENCE), |(), _| Ok(()));
         }),
     );

@@ -125,7 +125,10 @@ impl Transport for Plain {
         if offered == 0 {
             return Ok(Wrote::default());
         }
-        let n = sys::send_vectored(&*self, bufs, more)?;
+        let n = match bufs {
+            [one] => sys::send(&*self, one, more)?,
+            several => sys::send_vectored(&*self, several, more)?,
+        };
         Ok(Wrote { plain: n as u64, wire: n as u64, full: n < offered })
     }
 

@@ -117,7 +117,7 @@ impl Gate {
 
     /// Queues something; the loop steps the gate at the end of the visit.
     pub(crate) fn queue(&mut self, now: Moment, pools: &mut Pools, push: impl FnOnce(&mut Outbox)) {
-        let out = outgoing_of(&mut self.out, &self.ledger, now, pools);
+        let out = outgoing_of(&mut self.out, &self.ledger, pools);
         push(&mut out.outbox);
         let pending = out.outbox.pending();
         if pending > 0 {
@@ -247,12 +247,11 @@ impl Gate {
 fn outgoing_of<'a>(
     slot: &'a mut Option<Box<Outgoing>>,
     ledger: &Ledger,
-    now: Moment,
     pools: &mut Pools,
 ) -> &'a mut Outgoing {
     slot.get_or_insert_with(|| {
         let mut out = pools.take_outgoing();
-        out.outbox.reset(ledger.sums(now).plain_out);
+        out.outbox.reset(ledger.plain_out());
         out
     })
 }

@@ -4,7 +4,7 @@
 //! before, by the module `step`; nothing here asks a budget.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -48,15 +48,18 @@ impl Gate {
                     Ok(Some(wrote)) => Ok(wrote),
                 }
             }
-            Front::Bytes => {
-                let slices = out.outbox.slices(allowance);
-                let more = slices.before_file() && {
-                    let left = allowance - slices.bytes();
-                    let warm_until = &mut out.warm_until;
-                    out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
-                };
-                self.wire.get().write(&slices, allowance, more)
-            }
+            Front::Bytes => match out.outbox.only_bytes(allowance) {
+                Some(bytes) => self.wire.get().write(&[IoSlice::new(bytes)], allowance, false),
+                None => {
+                    let slices = out.outbox.slices(allowance);
+                    let more = slices.before_file() && {
+                        let left = allowance - slices.bytes();
+                        let warm_until = &mut out.warm_until;
+                        out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
+                    };
+                    self.wire.get().write(&slices, allowance, more)
+                }
+            },
             Front::Empty if own => self.wire.get().write(&[], allowance, false),
             Front::Empty => return Step::Idle,
         };

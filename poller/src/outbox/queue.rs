@@ -203,6 +203,20 @@ impl Outbox {
         sum.saturating_sub(self.front_sent as u64).min(at_most)
     }
 
+    /// The bytes at the front, cut to `max`, where they are all that is queued, marks apart: what a small reply is.
+    pub fn only_bytes(&self, max: u64) -> Option<&[u8]> {
+        if self.segments.len() != 1 + self.marks as usize {
+            return None;
+        }
+        match self.segments.front() {
+            Some(Segment::Bytes(chunk)) => {
+                let bytes = &chunk.as_slice()[self.front_sent..];
+                Some(&bytes[..bytes.len().min(usize::try_from(max).unwrap_or(usize::MAX))])
+            }
+            _ => None,
+        }
+    }
+
     /// The bytes at the front, cut to `max`, at most [`MAX_SLICES`] pieces.
     pub fn slices(&self, max: u64) -> Slices<'_> {
         let mut slices =

@@ -8,6 +8,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::http::codec::fields::letters;
 use crate::http::codec::status::advice;
 use crate::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -352,8 +353,10 @@ impl<'a> Found<'a> {
 
 /// What a host, a port and an IPv6 address in brackets are written with (RFC 3986, user names left out).
 fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+    HOST[usize::from(byte)]
 }
+
+const HOST: [bool; 256] = letters(b"-._~:[]%!$&'()*+,;=");
 
 fn broken(bytes: &[u8], status: StatusCode, advice: &'static str) -> Parsed {
     let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();

@@ -147,8 +147,8 @@ impl Exchange {
     }
 
     /// Its request, if that could be read, once it is recorded.
-    pub(super) fn into_request(self) -> Option<Arc<Request>> {
-        match self.asked {
+    pub(super) fn take_request(&mut self) -> Option<Arc<Request>> {
+        match std::mem::replace(&mut self.asked, Asked::Broken(Vec::new())) {
             Asked::Request(request) => Some(request),
             Asked::Broken(_) => None,
         }

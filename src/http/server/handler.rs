@@ -79,6 +79,7 @@ impl ExchangeContext {
     pub(super) fn new(
         request: Arc<Request>,
         body: RequestBody,
+        fields: Fields,
         peer: Peer,
         now: (Moment, SystemTime),
         connection: Option<Arc<ConnectionData>>,
@@ -86,7 +87,7 @@ impl ExchangeContext {
         ExchangeContext {
             request,
             body,
-            reply: Reply::new(StatusCode::OK),
+            reply: Reply { fields, ..Reply::new(StatusCode::OK) },
             data: Extensions::default(),
             trailers: None,
             peer,

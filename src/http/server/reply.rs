@@ -4,14 +4,15 @@
 //! when it writes the head, so that no handler can frame a message wrongly.
 
 use std::fmt;
-use std::io::Write as _;
 
+use tidegate_poller::moment::Moment;
 use tidegate_poller::{Budget, Limit};
 
 use crate::http::body::Framing;
 use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
 use crate::http::codec::status::{advice, is_bodiless, phrase};
+use crate::http::server::clock::Clock;
 use crate::http::{Body, Method, StatusCode, Version, header};
 
 /// What is answered.
@@ -198,25 +199,57 @@ pub fn sends_body(method: Option<&Method>, status: StatusCode) -> bool {
     method != Some(&Method::HEAD) && !is_bodiless(status)
 }
 
+/// A number in decimal digits: on the way of every reply, where the formatter of `std` takes as long as all the rest.
+fn append_number(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as the largest has.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// What the session's own part of a head takes at most, its first line with a phrase of usual length.
+const HEAD_BYTES: usize = 192;
+
 /// Writes the head of a reply. `framing`: that of its body, or of the body it would have.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     reply: &Reply,
-    date: &str,
+    (clock, now): (&mut Clock, Moment),
     framing: Framing,
     persistence: Persistence,
 ) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", reply.status.as_u16(), phrase(reply.status));
-    if !reply.fields.has_server {
-        out.extend_from_slice(b"Server: tidegate\r\n");
+    out.reserve(HEAD_BYTES + reply.fields.as_bytes().len());
+    match reply.status {
+        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        status => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(status.as_str().as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(phrase(status).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
     }
-    if !reply.fields.has_date {
-        let _ = write!(out, "Date: {date}\r\n");
+    match (reply.fields.has_server, reply.fields.has_date) {
+        (false, false) => out.extend_from_slice(clock.server_and_date(now)),
+        (false, true) => out.extend_from_slice(b"Server: tidegate\r\n"),
+        (true, false) => out.extend_from_slice(clock.date(now)),
+        (true, true) => {}
     }
     match framing {
         _ if is_bodiless(reply.status) => {}
-        Framing::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            append_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::UntilClose => {}
     }
@@ -235,8 +268,9 @@ mod tests {
     fn head(reply: &Reply, persistence: Persistence) -> String {
         let mut out = Vec::new();
         let framing = Framing::Length(reply.body.len().unwrap_or_default());
-        write_head(&mut out, reply, "DATE", framing, persistence);
-        String::from_utf8(out).unwrap()
+        let mut clock = Clock::new(Moment::FIRST, std::time::UNIX_EPOCH);
+        write_head(&mut out, reply, (&mut clock, Moment::FIRST), framing, persistence);
+        String::from_utf8(out).unwrap().replace("Thu, 01 Jan 1970 00:00:00 GMT", "DATE")
     }
 
     #[test]
@@ -276,6 +310,15 @@ mod tests {
         }
         let mut plain = Reply::text("x").with("X-Accel-Buffering", "perhaps");
         assert_eq!((plain.obey_accel(), plain.is_paced()), (None, false));
+    }
+
+    #[test]
+    fn numbers_are_what_they_are() {
+        for number in [0, 1, 9, 10, 13, 99, 100, 12_345, u64::MAX] {
+            let mut out = Vec::new();
+            append_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Service {
         }
     }
 
+    /// Has the clock be right for this turn.
+    pub(super) fn refresh(&self, now: Moment) {
+        self.clock.borrow_mut().refresh(now, SystemTime::now);
+    }
+
     /// The wall time of a moment of this turn.
     pub(super) fn wall(&self, now: Moment) -> SystemTime {
         let mut clock = self.clock.borrow_mut();

@@ -53,6 +53,8 @@ pub(super) struct Work {
     pub(super) ended: Option<Box<Passed>>,
     /// The request of an exchange that is over, for the next one to be read into.
     pub(super) spare: Option<Arc<Request>>,
+    /// Memory for the fields of the next reply.
+    pub(super) lines: Vec<u8>,
 }
 
 /// What a connection spends through for one reply.
@@ -64,16 +66,40 @@ pub(super) struct Paced {
 }
 
 impl Work {
+    /// Forgets all; keeps some memory.
     pub(super) fn clear(&mut self) {
         self.input.clear();
         self.input.shrink_to(BUFFER_KEPT);
         self.exchanges.clear();
+        if self.is_fresh() {
+            return;
+        }
         *self = Work {
             input: std::mem::take(&mut self.input),
             exchanges: std::mem::take(&mut self.exchanges),
             spare: self.spare.take(),
+            lines: std::mem::take(&mut self.lines),
             ..Work::default()
         };
+    }
+
+    /// Whether nothing is left of what few connections need: then only the plain rest is to be reset, and is here.
+    fn is_fresh(&mut self) -> bool {
+        (self.partial, self.head_since, self.latest, self.resumed) = (None, None, None, None);
+        (self.closing, self.alone) = (false, false);
+        self.incoming.is_none()
+            && self.answering.is_none()
+            && self.waiting.is_none()
+            && self.paced.is_none()
+            && self.reins.is_none()
+            && self.ended.is_none()
+    }
+
+    /// Keeps the memory that a reply's fields were in, unless they were unusually many.
+    pub(super) fn keep_lines(&mut self, lines: Vec<u8>) {
+        if lines.capacity() <= BUFFER_KEPT {
+            self.lines = lines;
+        }
     }
 
     /// Since when the rest of a request that began then is waited for.

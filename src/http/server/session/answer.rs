@@ -27,12 +27,18 @@ impl HttpSession {
         let Asked::Request(request) = &exchange.asked else { return };
         let (id, request) = (exchange.id, request.clone());
         let now = (io.now(), self.seat.wall(io.now()));
-        let mut context = ExchangeContext::new(request, body, io.peer(), now, self.data(io.conn_id()));
-        context.trailers = trailers.map(Box::new);
-        let mut series = Series::new(context);
+        let fields = Fields::in_memory(std::mem::take(&mut self.work().lines));
+        let data = self.data(io.conn_id());
+        let mut series = Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data));
+        series.context.trailers = trailers.map(Box::new);
         self.seat.handler.handle(&mut series);
         // Also where the exchange is cut later, the next one finds what it left.
         self.keep(io.conn_id(), series.context.connection.as_ref());
+        if series.is_over() {
+            // Most are: the reply is taken from where it lies.
+            series.context.body = RequestBody::None;
+            return self.reply_by(io, &mut series.context.reply);
+        }
         match series.end_now() {
             Ok(ended) => self.answered(io, ended),
             Err(series) => {

@@ -145,7 +145,9 @@ impl Session for HttpSession {
         let Some(work) = &mut self.work else { return };
         match mark.edge {
             Edge::Begin { .. } => {
-                if let Some(exchange) = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id) {
+                let recorded = !self.seat.sinks.is_empty();
+                let exchange = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id);
+                if let Some(exchange) = exchange.filter(|_| recorded) {
                     let at = moment_after(exchange.latest(), &mark);
                     exchange.begin(&mark, at);
                 }

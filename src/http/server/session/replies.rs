@@ -1,5 +1,7 @@
 //! The writing side of a connection: a reply goes into the outbox between two marks.
 
+use std::sync::Arc;
+
 use tidegate_poller::record::{End, Reason};
 use tidegate_poller::{Direction, Edge, Io, Mark, Passed};
 
@@ -16,9 +18,15 @@ const BODY_INLINE_MAX: usize = 4 * 1024;
 
 impl HttpSession {
     /// Queues the reply to the latest request, or keeps it until the way is clear for it.
-    pub(super) fn reply(&mut self, io: &mut Io<'_>, reply: Reply) {
+    pub(super) fn reply(&mut self, io: &mut Io<'_>, mut reply: Reply) {
+        self.reply_by(io, &mut reply);
+    }
+
+    /// The same, with a reply that need not be moved; nothing of it is left.
+    pub(super) fn reply_by(&mut self, io: &mut Io<'_>, reply: &mut Reply) {
         if reply.is_paced() && self.work().exchanges.len() > 1 {
             // What it spends through must bind no other.
+            let reply = std::mem::replace(reply, Reply::new(reply.status));
             self.work().waiting = Some(Box::new(reply));
             if self.reading != Reading::Body {
                 self.reading = Reading::Handler;
@@ -60,15 +68,22 @@ impl HttpSession {
     }
 
     /// Queues a reply after which nothing that arrives can be understood.
-    pub(super) fn last_reply(&mut self, io: &mut Io<'_>, reply: Reply, reason: Reason) {
-        self.queue(io, reply, Persistence::Closed, End::local(reason), Phase::Request);
+    pub(super) fn last_reply(&mut self, io: &mut Io<'_>, mut reply: Reply, reason: Reason) {
+        self.queue(io, &mut reply, Persistence::Closed, End::local(reason), Phase::Request);
         self.finish(io, End::local(reason), Phase::Request);
     }
 
-    fn queue(&mut self, io: &mut Io<'_>, mut reply: Reply, persistence: Persistence, end: End, phase: Phase) {
+    fn queue(
+        &mut self,
+        io: &mut Io<'_>,
+        reply: &mut Reply,
+        persistence: Persistence,
+        end: End,
+        phase: Phase,
+    ) {
         let mut out = io.buffer();
         let now = io.now();
-        self.seat.wall(now);
+        self.seat.refresh(now);
         let pacing = reply.pacing.take();
         let after = pacing.as_ref().and_then(|pacing| pacing.after);
         let free = after.unwrap_or(self.seat.settings.rate_after);
@@ -78,8 +93,9 @@ impl HttpSession {
             (None, Asked::Request(request)) if request.version() != Version::HTTP_10 => Framing::Chunked,
             (None, _) => Framing::UntilClose,
         };
-        write_head(&mut out, &reply, self.seat.clock.borrow_mut().date(now), framing, persistence);
+        write_head(&mut out, reply, (&mut self.seat.clock.borrow_mut(), now), framing, persistence);
         let head_len = out.len() as u64;
+        self.work().keep_lines(reply.fields.take_memory());
         let Some(exchange) = self.work().exchanges.back_mut() else { return };
         let with_body = sends_body(exchange.asked.method(), reply.status);
         let body_len = match framing {
@@ -89,14 +105,19 @@ impl HttpSession {
         };
         exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
         let id = exchange.id;
-        if let Some(work) = self.work.as_mut().filter(|work| work.exchanges.len() == 1) {
+        // Nobody is told when it begins where there are no records, nor is anything exempt from no limit.
+        let recorded = !self.seat.sinks.is_empty();
+        let begins = recorded || pacing.is_some() || self.seat.settings.pacing.limit().is_some();
+        if let Some(work) = self.work.as_mut().filter(|work| recorded && work.exchanges.len() == 1) {
             work.front = Front { since: now, pauses: io.sums().pauses };
         }
         if let Some(pacing) = pacing.filter(|pacing| pacing.binds()) {
             self.pace(io, &pacing);
         }
-        io.mark(Mark { id, edge: Edge::Begin { free } });
-        match reply.body {
+        if begins {
+            io.mark(Mark { id, edge: Edge::Begin { free } });
+        }
+        match std::mem::take(&mut reply.body) {
             Body::Static(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
                 out.extend_from_slice(bytes);
                 io.send(out);
@@ -181,11 +202,11 @@ impl HttpSession {
             self.unpace(io);
         }
         let work = self.work();
-        let exchange = work.exchanges.front();
-        debug_assert!(exchange.is_some_and(|exchange| exchange.id == mark.id), "replies go in order");
-        work.ended = Some(Box::new(mark));
-        if self.reading != Reading::Body || self.work().exchanges.len() > 1 {
-            self.record_ended(io);
+        debug_assert!(work.exchanges.front().is_some_and(|exchange| exchange.id == mark.id), "in order");
+        if self.reading == Reading::Body && self.work().exchanges.len() == 1 {
+            self.work().ended = Some(Box::new(mark));
+        } else {
+            self.record(io, &mark);
         }
         if let Some(reply) =
             self.work.as_mut().filter(|work| work.exchanges.len() == 1).and_then(|work| work.waiting.take())
@@ -197,24 +218,25 @@ impl HttpSession {
 
     /// Records the exchange whose reply has gone, if there is one: nothing of its request comes any more.
     pub(super) fn record_ended(&mut self, io: &mut Io<'_>) {
-        let Some(mark) = self.work.as_mut().and_then(|work| work.ended.take()) else { return };
-        let Some(exchange) = self.work().exchanges.pop_front() else { return };
-        let at = moment_after(exchange.latest(), &mark);
-        let seat = &self.seat;
-        seat.wall(io.now());
-        seat.sinks.exchange(|| {
-            let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
-            exchange.complete(connection, &mark, at, &seat.clock.borrow())
-        });
-        self.keep_request(exchange.into_request());
+        if let Some(mark) = self.work.as_mut().and_then(|work| work.ended.take()) {
+            self.record(io, &mark);
+        }
     }
 
-    /// Keeps the request of an exchange that is over, unless somebody else still has it.
-    fn keep_request(&mut self, request: Option<std::sync::Arc<crate::http::Request>>) {
-        if let Some(mut request) = request
-            && std::sync::Arc::get_mut(&mut request).is_some()
-        {
-            self.work().spare = Some(request);
+    /// Records the first exchange, whose reply has gone by this mark.
+    fn record(&mut self, io: &mut Io<'_>, mark: &Passed) {
+        let Some(work) = &mut self.work else { return };
+        let Some(exchange) = work.exchanges.front_mut() else { return };
+        let seat = &self.seat;
+        if !seat.sinks.is_empty() {
+            seat.refresh(io.now());
+            let at = moment_after(exchange.latest(), mark);
+            let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
+            seat.sinks.exchange(|| exchange.complete(connection, mark, at, &seat.clock.borrow()));
         }
+        let request = exchange.take_request();
+        work.exchanges.pop_front();
+        // Unless somebody else still has it.
+        work.spare = request.filter(|request| Arc::strong_count(request) == 1);
     }
 }

@@ -59,8 +59,12 @@ impl HttpSession {
     fn parse(&mut self, bytes: &[u8]) -> (Parsed, Arc<Request>) {
         let limits = self.seat.settings.head_limits;
         let mut request = self.work().spare.take().unwrap_or_default();
-        // Nobody else holds a spare one.
-        let parsed = parse(bytes, &limits, Arc::make_mut(&mut request));
+        if Arc::get_mut(&mut request).is_none() {
+            // Somebody who once had it has a weak hold on it still.
+            request = Arc::default();
+        }
+        let Some(head) = Arc::get_mut(&mut request) else { return (Parsed::Partial, request) };
+        let parsed = parse(bytes, &limits, head);
         if matches!(parsed, Parsed::Partial) {
             self.work().spare = Some(request);
             return (parsed, Arc::default());
