@@ -32,6 +32,8 @@ pub struct Outbox {
     /// Sources and marks in the queue.
     sources: u32,
     marks: u32,
+    /// Of the marks, those that are beginnings.
+    begins: u32,
     /// Bytes left of those that the last beginning reached made free.
     free: u64,
     /// Beginnings that were reached and wait for the first byte after them.
@@ -97,6 +99,7 @@ impl Outbox {
     pub fn push_mark(&mut self, mark: Mark) {
         self.segments.push_back(Segment::Mark(mark));
         self.marks += 1;
+        self.begins += u32::from(matches!(mark.edge, Edge::Begin { .. }));
     }
 
     /// Bytes still to go, as far as known.
@@ -150,6 +153,7 @@ impl Outbox {
             let here = Begun { mark, reached: now, offset: self.sent_total, sums: *sums };
             match mark.edge {
                 Edge::Begin { free } => {
+                    self.begins -= 1;
                     begun_free = Some(free);
                     self.free = free;
                     self.begun.push(here);
@@ -183,7 +187,7 @@ impl Outbox {
     /// if it has free bytes (what is free begins there, not before) or the exchange before it has some left (they are
     /// not the next one's).
     pub fn reachable(&self, at_most: u64) -> u64 {
-        if self.marks == 0 && self.sources == 0 {
+        if self.begins == 0 && self.sources == 0 {
             return self.pending.min(at_most);
         }
         let mut sum = 0;
@@ -375,6 +379,7 @@ impl Outbox {
         self.free = 0;
         self.sources = 0;
         self.marks = 0;
+        self.begins = 0;
         dropped
     }
 

@@ -161,7 +161,10 @@ pub struct Refused {
 /// Reads a request head from the start of `bytes` into `request`. What was there before is overwritten, and is of no
 /// meaning unless a head was read.
 pub fn parse(bytes: &[u8], limits: &HeadLimits, request: &mut Request) -> Parsed {
-    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let blank = match bytes.first() {
+        Some(b'\r' | b'\n') => bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count(),
+        _ => 0,
+    };
     if blank > LEADING_BLANK_MAX {
         return broken(bytes, StatusCode::BAD_REQUEST, "More blank lines than a request may start with.");
     }

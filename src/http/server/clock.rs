@@ -12,13 +12,19 @@ use tidegate_poller::moment::Moment;
 /// A poller thread's view of the wall clock.
 #[derive(Debug)]
 pub(super) struct Clock {
-    moment: Moment,
-    wall: SystemTime,
+    pair: WallClock,
     /// What the heads of replies say of server and date, as of `second`.
     second: u64,
     /// Until when it is right, for all that is known.
     right_until: Moment,
     lines: Vec<u8>,
+}
+
+/// Both clocks, read together: enough to find the wall time of any moment near it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WallClock {
+    moment: Moment,
+    wall: SystemTime,
 }
 
 /// Before the date, for it is said together with it.
@@ -30,8 +36,7 @@ impl Clock {
     /// A clock that was read at `now`.
     pub(super) fn new(now: Moment, wall: SystemTime) -> Clock {
         Clock {
-            moment: now,
-            wall,
+            pair: WallClock { moment: now, wall },
             second: u64::MAX,
             right_until: Moment::FIRST,
             lines: Vec::with_capacity(64),
@@ -40,20 +45,20 @@ impl Clock {
 
     /// Renews the pair when it is old. `read` is the wall clock.
     pub(super) fn refresh(&mut self, now: Moment, read: impl FnOnce() -> SystemTime) {
-        if now - self.moment >= RENEW_AFTER {
-            self.moment = now;
-            self.wall = read();
+        if now - self.pair.moment >= RENEW_AFTER {
+            self.pair = WallClock { moment: now, wall: read() };
             self.right_until = Moment::FIRST;
         }
     }
 
+    /// The pair, for who may want the wall time later.
+    pub(super) fn pair(&self) -> WallClock {
+        self.pair
+    }
+
     /// The wall time of a moment, before or after the pair was read.
     pub(super) fn wall(&self, moment: Moment) -> SystemTime {
-        if moment >= self.moment {
-            self.wall + (moment - self.moment)
-        } else {
-            self.wall.checked_sub(self.moment - moment).unwrap_or(UNIX_EPOCH)
-        }
+        self.pair.wall(moment)
     }
 
     /// The lines for server and date at `now`, which is of this turn.
@@ -81,6 +86,17 @@ impl Clock {
             let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.second));
             // Writing to memory does not fail.
             let _ = write!(self.lines, "Date: {date}\r\n");
+        }
+    }
+}
+
+impl WallClock {
+    /// The wall time of a moment, before or after the pair was read.
+    pub(super) fn wall(&self, moment: Moment) -> SystemTime {
+        if moment >= self.moment {
+            self.wall + (moment - self.moment)
+        } else {
+            self.wall.checked_sub(self.moment - moment).unwrap_or(UNIX_EPOCH)
         }
     }
 }

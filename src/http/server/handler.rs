@@ -13,6 +13,7 @@ use crate::http::StatusCode;
 use crate::http::body::{Intake, RequestBody};
 use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
+use crate::http::server::clock::WallClock;
 use crate::http::server::reply::Reply;
 use crate::task::Series;
 
@@ -71,7 +72,8 @@ pub struct ExchangeContext {
     /// What followed a chunked body that was read whole.
     pub(super) trailers: Option<Box<Fields>>,
     peer: Peer,
-    now: (Moment, SystemTime),
+    now: Moment,
+    clock: WallClock,
     pub(super) connection: Option<Arc<ConnectionData>>,
 }
 
@@ -81,7 +83,7 @@ impl ExchangeContext {
         body: RequestBody,
         fields: Fields,
         peer: Peer,
-        now: (Moment, SystemTime),
+        (now, clock): (Moment, WallClock),
         connection: Option<Arc<ConnectionData>>,
     ) -> ExchangeContext {
         ExchangeContext {
@@ -92,6 +94,7 @@ impl ExchangeContext {
             trailers: None,
             peer,
             now,
+            clock,
             connection,
         }
     }
@@ -114,13 +117,13 @@ impl ExchangeContext {
 
     /// The wall clock when the handler was called.
     pub fn now(&self) -> SystemTime {
-        self.now.1
+        self.clock.wall(self.now)
     }
 
     /// The poller's clock when the handler was called: what [`KeyedBudgets`](tidegate_poller::budget::KeyedBudgets) and
     /// their like are asked with.
     pub fn moment(&self) -> Moment {
-        self.now.0
+        self.now
     }
 
     /// Data of the connection: what one exchange leaves there, the next ones find, until the connection is gone.

@@ -141,13 +141,6 @@ impl Service {
         self.clock.borrow_mut().refresh(now, SystemTime::now);
     }
 
-    /// The wall time of a moment of this turn.
-    pub(super) fn wall(&self, now: Moment) -> SystemTime {
-        let mut clock = self.clock.borrow_mut();
-        clock.refresh(now, SystemTime::now);
-        clock.wall(now)
-    }
-
     pub(super) fn take_work(&self) -> Box<Work> {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }

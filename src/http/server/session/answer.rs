@@ -26,7 +26,8 @@ impl HttpSession {
         let Some(exchange) = self.work().exchanges.back() else { return };
         let Asked::Request(request) = &exchange.asked else { return };
         let (id, request) = (exchange.id, request.clone());
-        let now = (io.now(), self.seat.wall(io.now()));
+        self.seat.refresh(io.now());
+        let now = (io.now(), self.seat.clock.borrow().pair());
         let fields = Fields::in_memory(std::mem::take(&mut self.work().lines));
         let data = self.data(io.conn_id());
         let mut series = Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data));

@@ -100,6 +100,7 @@ impl HttpSession {
         }
     }
 
+    #[inline]
     fn work(&mut self) -> &mut Work {
         self.work.get_or_insert_with(|| self.seat.take_work())
     }

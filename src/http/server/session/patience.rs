@@ -217,7 +217,7 @@ impl HttpSession {
     /// Records what the connection's end cut: replies under way, requests not answered, a head that never came whole.
     pub(super) fn record_cut(&mut self, work: &mut Work, record: &ConnectionRecord, in_handler: bool) {
         let closed = self.opened + record.duration;
-        self.seat.wall(closed);
+        self.seat.refresh(closed);
         if let Some(partial) = work.partial_head().map(first_line) {
             self.exchanges += 1;
             let (head_in, since) = (work.input.len() as u64, work.head_since.unwrap_or(closed));
