@@ -23,7 +23,7 @@ struct Echo;
 impl Handler for Echo {
     fn intake(&self, request: &Request) -> Intake {
         match request.body_length() {
-            0..=WHOLE_MAX => Intake::Whole { max_bytes: WHOLE_MAX },
+            Some(..=WHOLE_MAX) => Intake::Whole { max_bytes: WHOLE_MAX },
             _ => Intake::Stream { max_bytes: u64::MAX },
         }
     }

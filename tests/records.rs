@@ -440,7 +440,16 @@ fn whatever_clients_do_the_lines_add_up() {
         &["--rate", "300kB", "--rate-after", "20k", "--max-connections", "6"],
         &["--rate", "2MB", "--client-rate", "3MB", "--total-rate", "4MB", "--pollers", "1"],
     ] {
-        let common = ["--header-timeout", "300ms", "--idle-timeout", "300ms", "--shutdown-timeout", "500ms"];
+        let common = [
+            "--header-timeout",
+            "300ms",
+            "--body-timeout",
+            "300ms",
+            "--idle-timeout",
+            "300ms",
+            "--shutdown-timeout",
+            "500ms",
+        ];
         let serve = Serve::start(&[arguments, &common].concat());
         for bytes in [0, 10, 5_000, 300_000, 9_000_000] {
             serve.file(&bytes.to_string(), bytes);

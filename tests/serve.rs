@@ -164,11 +164,13 @@ fn head_options_and_others() {
         let options = client.reply();
         assert_eq!((options.head.status, options.field("allow")), (204, "GET, HEAD, OPTIONS"));
     }
-    for method in ["POST", "PUT", "DELETE", "TRACE", "BREW"] {
+    for method in ["POST", "PUT", "DELETE", "BREW"] {
         client.send(format!("{method} /a.html HTTP/1.1\r\nHost: x\r\n\r\n"));
         let response = client.reply();
         assert_eq!((response.head.status, response.field("allow")), (405, "GET, HEAD, OPTIONS"), "{method}");
     }
+    client.send("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.reply().head.status, 501);
     let records = site.records.exchanges(9);
     assert_eq!((records[0].resp_body_bytes, records[1].resp_body_bytes), (0, 0));
 }
@@ -353,7 +355,8 @@ fn bodies_are_skipped_refused_or_the_end() {
         ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n", 405),
         ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 405),
         ("GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 200),
-        ("GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        ("GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n\r\n", 400),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
         ("GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400),
     ] {
         let response = site.ask(request);
@@ -463,6 +466,7 @@ fn the_gap_of_a_reply_is_its_own() {
 fn impatient() -> Settings {
     Settings {
         header_timeout: Duration::from_millis(150),
+        body_timeout: Duration::from_millis(150),
         idle_timeout: Duration::from_millis(250),
         ..Settings::default()
     }
@@ -510,7 +514,11 @@ fn a_request_that_comes_in_pieces_behind_a_long_reply_has_its_time() {
         ("GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234", "56789", 200),
         ("GET /a HT", "", 408),
     ] {
-        let site = Site::with(Settings { header_timeout: TIMEOUT, ..Settings::default() }, 1, 100);
+        let site = Site::with(
+            Settings { header_timeout: TIMEOUT, body_timeout: TIMEOUT, ..Settings::default() },
+            1,
+            100,
+        );
         site.folder.file("big", vec![1; 30_000_000]);
         site.folder.file("a", "a");
         let mut client = site.connect();

@@ -48,14 +48,12 @@ impl House {
 
     /// Has a connection spend through what its name says.
     fn join(&self, io: &mut Io<'_>, name: &str) {
-        match name {
-            "gold" => io.spend_through(Direction::Egress, &self.gold, 1),
-            "free" => io.spend_through(Direction::Egress, &self.free, 1),
-            client => {
-                let budget = self.clients.get(&client.to_owned(), io.now());
-                io.spend_through(Direction::Egress, &budget, 1);
-            }
-        }
+        let budget = match name {
+            "gold" => self.gold.clone(),
+            "free" => self.free.clone(),
+            client => self.clients.get(&client.to_owned(), io.now()),
+        };
+        io.spend_through(Direction::Egress, &budget, 1);
         io.set_limit(Direction::Egress, Some(&self.each));
     }
 }

@@ -224,6 +224,11 @@ impl Ledger {
         }
     }
 
+    /// Bytes above the transport, out, so far.
+    pub fn plain_out(&self) -> u64 {
+        self.plain_out
+    }
+
     /// Closes the account.
     pub fn into_record(self, teardown: Teardown) -> ConnectionRecord {
         let Teardown { now, conn_id, peer, role, started, end, phase, dropped_out, tcp, handshake } =

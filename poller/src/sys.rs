@@ -50,6 +50,13 @@ pub fn send_vectored(socket: impl AsFd, slices: &[IoSlice<'_>], more: bool) -> i
     size(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, flags) })
 }
 
+/// Writes bytes to a socket, as [`send_vectored`] does: the kernel has less to look at.
+pub fn send(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = if more { libc::MSG_NOSIGNAL | libc::MSG_MORE } else { libc::MSG_NOSIGNAL };
+    // SAFETY: the pointer and the length are those of a live slice, which the call only reads.
+    size(unsafe { libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
 /// Writes up to `len` bytes of a file from `offset` to a socket; says how many it took. Zero: the file ends there.
 /// Blocks on a cold file (see [`file_is_warm`]), and raises `SIGPIPE` where that is not ignored (Rust ignores it).
 pub fn send_file(socket: impl AsFd, file: impl AsFd, offset: u64, len: usize) -> io::Result<usize> {

@@ -185,7 +185,10 @@ impl Plain {
     /// Writes once; says how many bytes the kernel took. `more` says that further bytes follow at once. For transports
     /// above.
     pub fn send(&mut self, bufs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        sys::send_vectored(&*self, bufs, more)
+        match bufs {
+            [one] => sys::send(&*self, one, more),
+            several => sys::send_vectored(&*self, several, more),
+        }
     }
 
     /// The error the kernel has for this socket, if any.

@@ -81,6 +81,8 @@ fn a_limit_follows_without_freeze_or_burst() {
 fn a_shared_budget_follows_without_freeze_or_burst() {
     let total = Budget::builder("total").rate(FAST).build();
     let client = Budget::builder("client").parent(&total).build();
-    let rig = flood(move |io| io.spend_through(Direction::Egress, &client, 1));
+    let rig = flood(move |io| {
+        io.spend_through(Direction::Egress, &client, 1);
+    });
     changed(rig, |rate| total.set_rate(Some(rate)));
 }

@@ -192,7 +192,9 @@ impl Mix {
             29 => {
                 let budget = self.budgets[self.random.usize(0..3)].clone();
                 let weight = self.random.u32(0..5);
-                self.with(move |io| io.spend_through(direction, &budget, weight));
+                self.with(move |io| {
+                    io.spend_through(direction, &budget, weight);
+                });
             }
             30..32 => {
                 let limit = self.limits[self.random.usize(0..2)].clone();

@@ -65,6 +65,30 @@ fn a_limited_file_is_exact() {
 }
 
 #[test]
+fn a_budget_that_is_left_binds_no_longer_and_the_others_do() {
+    let (left, kept) =
+        (Budget::builder("left").rate(0).build(), Budget::builder("kept").rate(100 * MB).build());
+    let (leave, keep) = (left.clone(), kept.clone());
+    let mut rig = Rig::start(move || {
+        let (leave, keep) = (leave.clone(), keep.clone());
+        Script::new().opened(move |io| {
+            assert!(io.spend_through(Direction::Egress, &keep, 1));
+            assert!(io.spend_through(Direction::Egress, &leave, 1));
+            assert!(!io.spend_through(Direction::Egress, &leave, 1), "once is enough");
+            io.send(vec![1; 1_000_000]);
+            io.finish(End::local(Reason::Ok));
+        })
+    });
+    let mut peer = rig.dial();
+    let socket = rig.opened();
+    rig.gate_becomes(&socket, "Paused");
+    socket.submit(move |_, io| io.stop_spending_through(Direction::Egress, &left)).unwrap();
+    assert_eq!(read_to_end(&mut peer).len(), 1_000_000);
+    assert_eq!(rig.record().wire_out, 1_000_000);
+    rig.stop_clean();
+}
+
+#[test]
 fn rate_zero_pauses_and_a_new_rate_resumes() {
     let limit = Limit::new("each", Some(0));
     let mut rig = Rig::start(limited(&limit, 1_000_000));

@@ -112,9 +112,13 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_connections: Option<u32>,
 
-    /// How long a request may take to arrive, from its first byte.
+    /// How long a request's head may take to arrive, from its first byte.
     #[arg(long, value_name = "T", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) header_timeout: Duration,
+
+    /// How long a client may send nothing of a request's body.
+    #[arg(long, value_name = "T", default_value = "1m", value_parser = units::duration, allow_hyphen_values = true)]
+    pub(super) body_timeout: Duration,
 
     /// How long a connection may wait for its next request.
     #[arg(long, value_name = "T", default_value = "75s", value_parser = units::duration, allow_hyphen_values = true)]
@@ -203,7 +207,7 @@ mod tests {
     fn all_flags() {
         let line = "-l 0.0.0.0:0 --pollers 2 --rate 1MB/s --rate-after 64k --client-rate 8Mbit --total-rate 1g \
                     --pace-interval 40ms --access-log - --log-format combined --max-connections 5 \
-                    --header-timeout 1s --idle-timeout 2s --send-timeout 3s --shutdown-timeout 0s /srv";
+                    --header-timeout 1s --body-timeout 1s --idle-timeout 2s --send-timeout 3s --shutdown-timeout 0s /srv";
         let args = serve(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(
             (args.rate, args.client_rate, args.total_rate),

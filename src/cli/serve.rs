@@ -42,7 +42,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         idle_timeout: args.idle_timeout,
         send_timeout: args.send_timeout,
         rate_after: args.rate_after,
+        body_timeout: args.body_timeout,
         pacing,
+        ..Settings::default()
     };
     let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
     let sinks = Sinks::new(log.iter().map(AccessLog::sink));

@@ -31,9 +31,9 @@ pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Ve
 
 pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, body_stream};
 pub use codec::fields::Fields;
-pub use codec::request::Request;
+pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
-    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, Service, Settings,
-    serve, serve_files,
+    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, ServerBuilder,
+    Service, Serving, Settings, serve, serve_files,
 };

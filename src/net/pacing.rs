@@ -56,7 +56,9 @@ impl Pacing {
                 let budget = clients.get(&ClientKey::of(&io.peer()), io.now());
                 io.spend_through(Direction::Egress, &budget, 1);
             }
-            (None, Some(total)) => io.spend_through(Direction::Egress, total, 1),
+            (None, Some(total)) => {
+                io.spend_through(Direction::Egress, total, 1);
+            }
             (None, None) => {}
         }
     }

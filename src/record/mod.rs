@@ -109,6 +109,11 @@ impl Sinks {
         Sinks(sinks.into_iter().collect())
     }
 
+    /// Whether nobody wants a record.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Hands an exchange to each.
     pub fn exchange(&self, make: impl FnOnce() -> ExchangeRecord) {
         if !self.0.is_empty() {

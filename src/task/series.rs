@@ -181,6 +181,11 @@ impl<C: Send + 'static> Series<C> {
 }
 
 impl<C: Send + 'static> Series<C> {
+    /// Whether it has nothing to do and nobody to tell: whoever has it may take what its context holds.
+    pub(crate) fn is_over(&self) -> bool {
+        self.steps.len() == 0 && !self.cancelled && self.finally.is_none()
+    }
+
     /// Ends a series that has no task, or is cancelled, where it stands; gives back one that has something to do.
     pub(crate) fn end_now(self) -> Result<Ended<C>, Series<C>> {
         if self.steps.len() > 0 && !self.cancelled {

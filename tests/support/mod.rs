@@ -4,16 +4,18 @@
 // Each test binary uses its part of this.
 #![allow(dead_code, unused_imports)]
 
+mod host;
 mod log;
 mod programs;
 mod serve;
 mod site;
 mod wire;
 
+pub(crate) use host::Host;
 pub(crate) use log::{Log, check_line, check_log, end, number};
 pub(crate) use programs::{Nginx, program};
 pub(crate) use serve::{Serve, Stopped};
-pub(crate) use site::Site;
+pub(crate) use site::{Records, Site};
 pub(crate) use wire::{Reply, Wire};
 
 use std::time::{Duration, Instant};

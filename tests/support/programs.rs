@@ -48,7 +48,8 @@ impl Nginx {
              http {{ access_log off; {paths}\n\
              upstream up {{ server {to}; keepalive 4; }}\n\
              server {{ listen {address}; location / {{ proxy_pass http://up; proxy_http_version 1.1;\n\
-             proxy_set_header Connection \"\"; proxy_buffering off; }} }} }}\n"
+             proxy_set_header Connection \"\"; proxy_buffering off; proxy_request_buffering off;\n\
+             client_max_body_size 0; }} }} }}\n"
         );
         let path = scratch.path().join("nginx.conf");
         std::fs::write(&path, config).expect("the configuration");

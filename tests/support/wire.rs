@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use tidegate::http::codec::dechunk::{Dechunker, Piece};
 use tidegate_meter::figures::Read;
 use tidegate_meter::reply::{Head, parse_head};
 use tidegate_meter::sys::{self, Clock};
@@ -110,6 +111,45 @@ impl Wire {
             assert_eq!(reply.body.len() as u64, length, "the body is cut off");
         }
         reply
+    }
+
+    /// Takes a whole chunked reply, and the fields behind it.
+    pub(crate) fn chunked_reply(&mut self) -> (Reply, Vec<u8>) {
+        let (head, text) = self.head();
+        let mut reply = Reply { head, text, body: Vec::new(), reads: Vec::new() };
+        assert_eq!(reply.field("transfer-encoding"), "chunked");
+        let mut dechunker = Dechunker::default();
+        while !self.chunks(&mut reply.body, &mut dechunker) {
+            assert_ne!(self.fill(), 0, "closed in the middle of chunks");
+        }
+        let trailers = dechunker.take_trailers().map_or(Vec::new(), |fields| fields.as_bytes().to_vec());
+        (reply, trailers)
+    }
+
+    /// Takes of a chunked body what is here, at least `most` bytes of it unless it ends before. Says whether it has ended.
+    pub(crate) fn chunks_until(
+        &mut self,
+        body: &mut Vec<u8>,
+        dechunker: &mut Dechunker,
+        most: usize,
+    ) -> bool {
+        loop {
+            let done = self.chunks(body, dechunker);
+            if done || body.len() >= most {
+                return done;
+            }
+            assert_ne!(self.fill(), 0, "closed in the middle of chunks");
+        }
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>, dechunker: &mut Dechunker) -> bool {
+        let mut rest = self.ahead.as_slice();
+        while let Piece::Data(data) = dechunker.next(&mut rest).expect("chunks") {
+            body.extend_from_slice(data);
+        }
+        let used = self.ahead.len() - rest.len();
+        self.ahead.drain(..used);
+        dechunker.is_done()
     }
 
     /// Takes a reply that has no body, whatever length its head tells of.

@@ -111,9 +111,10 @@ impl SocketHandle {
         self.submit(|_, io| io.release())
     }
 
-    /// See [`Io::wake_source`].
+    /// See [`Io::wake_source`]. Refused only where the poller has ended: a source that waits must not wait for ever, so
+    /// whoever wakes one does so once each time it was starved.
     pub fn wake_source(&self) -> Result<(), SubmitError> {
-        self.submit(|_, io| io.wake_source())
+        self.handle.shared.push(Work::WakeSource(self.key))
     }
 
     /// See [`Io::finish`].
@@ -156,6 +157,8 @@ pub(crate) enum Work {
     /// A cold file is in memory up to here.
     Warmed(Key, u64),
     CloseToCallers(Call),
+    /// A source has something again.
+    WakeSource(Key),
     Shutdown(Duration),
 }
 

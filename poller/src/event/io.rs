@@ -233,11 +233,21 @@ impl Io<'_> {
         self.ask_again(direction);
     }
 
-    /// Spends through a shared budget as well. A flow has a bounded number of them.
-    pub fn spend_through(&mut self, direction: Direction, budget: &Budget, weight: u32) {
+    /// Spends through a shared budget as well. A flow has a bounded number of them. False: it spends through it already,
+    /// or through one below it, and nothing was changed.
+    pub fn spend_through(&mut self, direction: Direction, budget: &Budget, weight: u32) -> bool {
         let flow = self.join(direction);
-        self.poller.pacer.spend_through(flow, budget, weight);
+        let added = self.poller.pacer.spend_through(flow, budget, weight);
         self.ask_again(direction);
+        added
+    }
+
+    /// Spends through a shared budget no longer: takes back one [`Io::spend_through`] that was true.
+    pub fn stop_spending_through(&mut self, direction: Direction, budget: &Budget) {
+        if let Some(flow) = self.flow(direction) {
+            self.poller.pacer.stop_spending_through(flow, budget, self.poller.now);
+            self.ask_again(direction);
+        }
     }
 
     fn flow(&self, direction: Direction) -> Option<crate::pace::FlowId> {

@@ -403,6 +403,12 @@ impl Poller {
                     self.callers_gone.push(gone);
                     self.close_to_callers();
                 }
+                Work::WakeSource(key) => {
+                    if let Some(socket) = self.lookup(key) {
+                        socket.gate.wake_source();
+                        self.schedule(key.index as usize);
+                    }
+                }
                 Work::Shutdown(grace) => self.begin_shutdown(grace),
             }
         }

@@ -52,6 +52,7 @@ impl Poller {
             passed: &mut self.passed,
             notsent_lowat: None,
         };
+        let cut_source = socket.gate.has_source();
         let dropped_out = socket.gate.clear(&mut env);
         let fin_came = socket.fin_came();
         let plain = socket.gate.wire.plain_mut();
@@ -61,8 +62,9 @@ impl Poller {
         } else {
             None
         };
-        if dropped_out > 0 && connected {
-            // The peer must not take a part for the whole.
+        if (dropped_out > 0 || cut_source) && connected {
+            // The peer must not take a part for the whole: where the end of the connection is the end of the message, FIN
+            // would say that this was all.
             let _ = sys::set_linger_reset(&*plain);
         }
         let _ = self.poll.registry().deregister(plain);

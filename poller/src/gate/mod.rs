@@ -118,7 +118,7 @@ impl Gate {
 
     /// Queues something; the loop steps the gate at the end of the visit.
     pub(crate) fn queue(&mut self, now: Moment, pools: &mut Pools, push: impl FnOnce(&mut Outbox)) {
-        let out = outgoing_of(&mut self.out, &self.ledger, now, pools);
+        let out = outgoing_of(&mut self.out, &self.ledger, pools);
         push(&mut out.outbox);
         let pending = out.outbox.pending();
         if pending > 0 {
@@ -224,6 +224,11 @@ impl Gate {
         }
     }
 
+    /// Whether a source lies in the outbox that is not at its end.
+    pub(crate) fn has_source(&self) -> bool {
+        self.out.as_ref().is_some_and(|out| out.outbox.has_source())
+    }
+
     /// Gives up everything queued and everything armed. Returns how many bytes were dropped.
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) -> u64 {
         let mut dropped = 0;
@@ -243,12 +248,11 @@ impl Gate {
 fn outgoing_of<'a>(
     slot: &'a mut Option<Box<Outgoing>>,
     ledger: &Ledger,
-    now: Moment,
     pools: &mut Pools,
 ) -> &'a mut Outgoing {
     slot.get_or_insert_with(|| {
         let mut out = pools.take_outgoing();
-        out.outbox.reset(ledger.sums(now).plain_out);
+        out.outbox.reset(ledger.plain_out());
         out
     })
 }

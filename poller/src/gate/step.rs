@@ -23,7 +23,7 @@ impl Gate {
         if self.out.is_none() && !own {
             return Step::Idle;
         }
-        let out = outgoing_of(&mut self.out, &self.ledger, env.now, env.pools);
+        let out = outgoing_of(&mut self.out, &self.ledger, env.pools);
         if out.outbox.at_mark() && ready {
             if *room == 0 {
                 return Step::Again;

@@ -4,7 +4,7 @@
 //! before, by the module `step`; nothing here asks a budget.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,6 +29,7 @@ impl Gate {
             return Step::Went;
         }
         let Some(out) = self.out.as_mut() else { return Step::Idle };
+        let own = self.wire.wants_write();
         let wire = self.wire.get();
         let buffers = &mut env.pools.buffers;
         let wrote = match out.outbox.front() {
@@ -60,16 +61,20 @@ impl Gate {
                     Ok(Some(wrote)) => Ok(wrote),
                 }
             }
-            Front::Bytes => {
-                let slices = out.outbox.slices(allowance);
-                let more = slices.before_file() && {
-                    let left = allowance - slices.bytes();
-                    let warm_until = &mut out.warm_until;
-                    out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
-                };
-                wire.write(&slices, allowance, more, buffers)
-            }
-            Front::Empty => wire.write(&[], allowance, false, buffers),
+            Front::Bytes => match out.outbox.only_bytes(allowance) {
+                Some(bytes) => wire.write(&[IoSlice::new(bytes)], allowance, false, buffers),
+                None => {
+                    let slices = out.outbox.slices(allowance);
+                    let more = slices.before_file() && {
+                        let left = allowance - slices.bytes();
+                        let warm_until = &mut out.warm_until;
+                        out.outbox.file_after_bytes().is_some_and(|range| warm(range, left, warm_until))
+                    };
+                    wire.write(&slices, allowance, more, buffers)
+                }
+            },
+            Front::Empty if own => wire.write(&[], allowance, false, buffers),
+            Front::Empty => return Step::Idle,
         };
         match wrote {
             Ok(wrote) => {

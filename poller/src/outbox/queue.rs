@@ -32,6 +32,8 @@ pub struct Outbox {
     /// Sources and marks in the queue.
     sources: u32,
     marks: u32,
+    /// Of the marks, those that are beginnings.
+    begins: u32,
     /// Bytes left of those that the last beginning reached made free.
     free: u64,
     /// Beginnings that were reached and wait for the first byte after them.
@@ -97,6 +99,7 @@ impl Outbox {
     pub fn push_mark(&mut self, mark: Mark) {
         self.segments.push_back(Segment::Mark(mark));
         self.marks += 1;
+        self.begins += u32::from(matches!(mark.edge, Edge::Begin { .. }));
     }
 
     /// Bytes still to go, as far as known.
@@ -117,6 +120,11 @@ impl Outbox {
     /// Whether bytes wait to go, or a source to be pulled.
     pub fn has_work(&self) -> bool {
         self.pending > 0 || self.sources > 0
+    }
+
+    /// Whether a source is to be pulled that is not at its end.
+    pub fn has_source(&self) -> bool {
+        self.sources > 0
     }
 
     /// Whether nothing is left, no mark either.
@@ -145,6 +153,7 @@ impl Outbox {
             let here = Begun { mark, reached: now, offset: self.sent_total, sums: *sums };
             match mark.edge {
                 Edge::Begin { free } => {
+                    self.begins -= 1;
                     begun_free = Some(free);
                     self.free = free;
                     self.begun.push(here);
@@ -178,7 +187,7 @@ impl Outbox {
     /// if it has free bytes (what is free begins there, not before) or the exchange before it has some left (they are
     /// not the next one's).
     pub fn reachable(&self, at_most: u64) -> u64 {
-        if self.marks == 0 && self.sources == 0 {
+        if self.begins == 0 && self.sources == 0 {
             return self.pending.min(at_most);
         }
         let mut sum = 0;
@@ -196,6 +205,20 @@ impl Outbox {
             }
         }
         sum.saturating_sub(self.front_sent as u64).min(at_most)
+    }
+
+    /// The bytes at the front, cut to `max`, where they are all that is queued, marks apart: what a small reply is.
+    pub fn only_bytes(&self, max: u64) -> Option<&[u8]> {
+        if self.segments.len() != 1 + self.marks as usize {
+            return None;
+        }
+        match self.segments.front() {
+            Some(Segment::Bytes(chunk)) => {
+                let bytes = &chunk.as_slice()[self.front_sent..];
+                Some(&bytes[..bytes.len().min(usize::try_from(max).unwrap_or(usize::MAX))])
+            }
+            _ => None,
+        }
     }
 
     /// The bytes at the front, cut to `max`, at most [`MAX_SLICES`] pieces.
@@ -375,6 +398,7 @@ impl Outbox {
         self.free = 0;
         self.sources = 0;
         self.marks = 0;
+        self.begins = 0;
         dropped
     }
 

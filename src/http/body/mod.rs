@@ -21,9 +21,9 @@ use std::sync::Arc;
 pub use pipe::Wake;
 pub use reader::{BodyFeed, BodyReader, NextChunk};
 pub use source::{BodySource, BodyWaker, StreamBody};
-pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, TrySend, body_stream};
+pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, ShuttingDown, TrySend, body_stream};
 
-pub(in crate::http) use outgoing::{Framing, Outgoing};
+pub(in crate::http) use outgoing::{Framing, Outgoing, Reins};
 
 /// A body, before it is known whether it goes (a HEAD request wants only its length).
 #[derive(Debug, Default)]

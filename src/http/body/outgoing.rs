@@ -1,5 +1,8 @@
 //! A stream on its way out, framed as its message says.
 
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
 use tidegate_poller::{Pull, Source};
 
 use crate::http::body::BodySource;
@@ -25,6 +28,39 @@ pub(in crate::http) struct Outgoing {
     taken: usize,
     /// What the source said last.
     last: Option<Pull>,
+    /// A chunk's size has begun with a zero; see [`Reins::probe`].
+    probes: bool,
+}
+
+/// A session's hold on a stream that lies in its outbox.
+pub(in crate::http) struct Reins(Weak<RefCell<Outgoing>>);
+
+impl Reins {
+    /// The server is shutting down.
+    pub(in crate::http) fn shut_down(&self) {
+        if let Some(outgoing) = self.0.upgrade() {
+            outgoing.borrow_mut().source.shutting_down();
+        }
+    }
+
+    /// Has one byte go although there is nothing to say, to find out whether a peer that sent FIN still reads: if it does
+    /// not, its kernel answers with a reset. The byte is the first of the next chunk's size, a zero, as many of which may
+    /// stand there as one likes (RFC 9112, section 7.1). Says whether the stream is one where that can be done.
+    pub(in crate::http) fn probe(&self) -> bool {
+        let Some(outgoing) = self.0.upgrade() else { return false };
+        let mut outgoing = outgoing.borrow_mut();
+        outgoing.probes = outgoing.framing == Framing::Chunked;
+        outgoing.probes
+    }
+}
+
+/// Both the outbox and the session reach it, one after the other.
+struct Shared(Rc<RefCell<Outgoing>>);
+
+impl Source for Shared {
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+        self.0.borrow_mut().pull(max, out)
+    }
 }
 
 /// What is framed at a time where hardly anything may go.
@@ -32,7 +68,14 @@ const SMALL: usize = 64;
 
 impl Outgoing {
     pub(in crate::http) fn new(source: Box<dyn BodySource>, framing: Framing) -> Outgoing {
-        Outgoing { source, framing, pending: Vec::new(), taken: 0, last: None }
+        Outgoing { source, framing, pending: Vec::new(), taken: 0, last: None, probes: false }
+    }
+
+    /// For the outbox, and for the session to keep hold of.
+    pub(in crate::http) fn share(self) -> (Box<dyn Source>, Reins) {
+        let shared = Rc::new(RefCell::new(self));
+        let reins = Reins(Rc::downgrade(&shared));
+        (Box::new(Shared(shared)), reins)
     }
 
     /// Appends framed bytes: at most `max` of them, or the end.
@@ -62,6 +105,10 @@ impl Outgoing {
 
 impl Source for Outgoing {
     fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
+        if std::mem::take(&mut self.probes) && self.pending.is_empty() && self.last != Some(Pull::End) {
+            out.push(b'0');
+            return Pull::More;
+        }
         if self.pending.is_empty() && self.last != Some(Pull::End) {
             // The last chunk comes on top of the bytes that may go, and has to wait.
             if max > SMALL {
@@ -94,6 +141,7 @@ impl Source for Outgoing {
 mod tests {
     use super::*;
     use crate::http::body::BodyWaker;
+    use crate::http::codec::dechunk::{Dechunker, Piece};
     use crate::http::codec::fields::Fields;
 
     /// Makes a text, so much at a time.
@@ -145,6 +193,31 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_probe_is_a_byte_that_means_nothing() {
+        let (mut source, reins) = Outgoing::new(Box::new(Text(b"hello", 3)), Framing::Chunked).share();
+        let mut out = Vec::new();
+        while {
+            assert!(reins.probe());
+            let mut part = Vec::new();
+            let pulled = source.pull(100, &mut part);
+            assert_eq!((pulled, part.as_slice()), (Pull::More, &b"0"[..]));
+            out.append(&mut part);
+            let pulled = source.pull(100, &mut part);
+            out.append(&mut part);
+            pulled == Pull::More
+        } {}
+        let (mut rest, mut body, mut dechunker) = (out.as_slice(), Vec::new(), Dechunker::default());
+        while let Piece::Data(data) = dechunker.next(&mut rest).unwrap() {
+            body.extend_from_slice(data);
+        }
+        assert!(dechunker.is_done() && rest.is_empty() && body == b"hello");
+        let (_source, reins) = Outgoing::new(Box::new(Text(b"", 1)), Framing::Length(0)).share();
+        assert!(!reins.probe());
+        drop(_source);
+        assert!(!reins.probe());
     }
 
     #[test]

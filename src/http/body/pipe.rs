@@ -39,6 +39,11 @@ struct State {
     taker: Option<Wake>,
     /// Tasks that wait for the taker to be gone.
     watchers: Vec<Parked<()>>,
+    /// The session that waits for the first wish to take.
+    asked: Option<Wake>,
+    /// Whoever takes is about to stop, and tasks that wait to hear so.
+    stopping: bool,
+    stop_watchers: Vec<Parked<()>>,
 }
 
 enum Ended {
@@ -70,6 +75,9 @@ impl Pipe {
             takers: VecDeque::new(),
             taker: None,
             watchers: Vec::new(),
+            asked: None,
+            stopping: false,
+            stop_watchers: Vec::new(),
         })))
     }
 
@@ -177,6 +185,29 @@ impl Pipe {
             if state.taker_gone { after.gone.push(parked) } else { state.watchers.push(parked) }
         });
     }
+
+    /// Waits until whoever takes is about to stop, or has.
+    pub(super) fn watch_stop(&self, done: Continuation<()>) {
+        if self.is_stopping() {
+            return done.complete(());
+        }
+        let parked = done.park();
+        self.with(|state, after| {
+            state.stop_watchers.retain(Parked::is_waiting);
+            let over = state.stopping || state.taker_gone;
+            if over { after.gone.push(parked) } else { state.stop_watchers.push(parked) }
+        });
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        let state = self.lock();
+        state.stopping || state.taker_gone
+    }
+
+    /// A session gives, once somebody wants to take: calls `wake` then.
+    pub(super) fn when_asked(&self, wake: Wake) {
+        self.lock().asked = Some(wake);
+    }
 }
 
 /// Taking.
@@ -187,6 +218,7 @@ impl Pipe {
         let taken = {
             let mut state = self.lock();
             let taken = if state.takers.is_empty() { state.take() } else { None };
+            after.wakes.extend(state.asked.take());
             state.settle(&mut after);
             taken
         };
@@ -204,6 +236,7 @@ impl Pipe {
     /// A session takes at most `max` bytes. Where there are none now, `wake` is called when there are.
     pub(super) fn pull(&self, max: usize, out: &mut Vec<u8>, wake: impl FnOnce() -> Wake) -> Pull {
         self.with(|state, after| {
+            after.wakes.extend(state.asked.take());
             let mut left = max;
             while left > 0
                 && let Some(chunk) = state.chunks.front()
@@ -253,7 +286,17 @@ impl Pipe {
                 after.given.extend(parked.take().map(|done| (done, Err(ReaderGone))));
             }
             after.gone.append(&mut state.watchers);
+            after.gone.append(&mut state.stop_watchers);
             after.wakes.extend(state.giver.take());
+            state.asked = None;
+        });
+    }
+
+    /// Whoever takes will stop soon.
+    pub(super) fn stop_soon(&self) {
+        self.with(|state, after| {
+            state.stopping = true;
+            after.gone.append(&mut state.stop_watchers);
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Streams that tasks read.
 
 use std::fmt;
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use tidegate_poller::{Chunk, Pull};
@@ -8,7 +9,7 @@ use tidegate_poller::{Chunk, Pull};
 use crate::http::body::pipe::{Pipe, Taken, Wake};
 use crate::http::body::{BodyError, BodySource, BodyWaker, StreamBody};
 use crate::http::codec::fields::Fields;
-use crate::task::{Continuation, Task};
+use crate::task::{Continuation, Task, repeat};
 
 /// Reads a body while it arrives, from any thread. While it is not read, the peer is not read from either: beyond a
 /// bounded number of bytes TCP's window closes. Dropped early, the rest is not wanted.
@@ -20,6 +21,28 @@ impl BodyReader {
     /// The next bytes, as they came; `None` at the end.
     pub fn next(&self) -> NextChunk {
         NextChunk { pipe: self.pipe.clone() }
+    }
+
+    /// All that is left of it, up to so many bytes: a task.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] where there is more; what else may befall a body.
+    pub fn collect(self, max_bytes: u64) -> impl Task<Output = Result<Vec<u8>, BodyError>> {
+        repeat(
+            (self, Vec::new()),
+            |(reader, _)| reader.next(),
+            move |next, (_, bytes)| match next {
+                Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > max_bytes => {
+                    Break(Err(BodyError::TooLarge { max_bytes }))
+                }
+                Ok(Some(chunk)) => {
+                    bytes.extend_from_slice(chunk.as_slice());
+                    Continue(())
+                }
+                Ok(None) => Break(Ok(std::mem::take(bytes))),
+                Err(error) => Break(Err(error)),
+            },
+        )
     }
 
     /// The fields that followed the body; to be asked for once, at its end.
@@ -103,6 +126,11 @@ impl BodyFeed {
         self.pipe.feed(bytes.into(), wake)
     }
 
+    /// Has `wake` called, once and on any thread, when its reader first asks for bytes.
+    pub fn when_wanted(&self, wake: Wake) {
+        self.pipe.when_asked(wake);
+    }
+
     /// Whether nobody reads: the rest may be thrown away.
     pub fn is_unwanted(&self) -> bool {
         self.pipe.is_taker_gone()
@@ -179,6 +207,43 @@ mod tests {
             while source.pull(9, &mut out) == Pull::More {}
             assert_eq!((source.pull(9, &mut out), out.as_slice()), (end, &b"abc"[..]));
         }
+    }
+
+    #[test]
+    fn a_body_is_collected_up_to_a_bound() {
+        let runtime = Runtime::new().unwrap();
+        for (max_bytes, expected) in
+            [(5, Ok(b"abcde".to_vec())), (4, Err(BodyError::TooLarge { max_bytes: 4 }))]
+        {
+            let (feed, reader) = BodyFeed::new(4);
+            let collects = runtime.spawn(reader.collect(max_bytes));
+            for bytes in ["ab", "cd", "e"] {
+                feed.push(bytes, || Arc::new(|| ()));
+            }
+            feed.end(None);
+            assert_eq!(collects.wait_for(LONG).unwrap().unwrap(), expected);
+        }
+        let (feed, reader) = BodyFeed::new(4);
+        feed.cut(BodyError::Malformed);
+        assert_eq!(runtime.run(reader.collect(9)).unwrap(), Err(BodyError::Malformed));
+    }
+
+    #[test]
+    fn a_session_is_told_once_when_somebody_wants_to_read() {
+        let runtime = Runtime::new().unwrap();
+        let (feed, reader) = BodyFeed::new(4);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        feed.when_wanted(Arc::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        let (first, second) = (runtime.spawn(reader.next()), runtime.spawn(reader.next()));
+        feed.push("ab", || Arc::new(|| ()));
+        feed.end(None);
+        assert!(first.wait_for(LONG).unwrap().unwrap().unwrap().is_some());
+        assert!(second.wait_for(LONG).unwrap().unwrap().unwrap().is_none());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -19,13 +19,18 @@ pub trait BodySource: Send {
     /// cannot take it for whole.
     fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull;
 
+    /// The server is shutting down: what has not ended at its deadline is cut. Whoever has a good way to end does so; the
+    /// default goes on. Called once at most, between two pulls, and the source is pulled again after it.
+    fn shutting_down(&mut self) {}
+
     /// Fields that follow the body. Asked once, after [`Pull::End`]; sent where the message is chunked.
     fn trailers(&mut self) -> Option<Fields> {
         None
     }
 }
 
-/// Tells a session that a source it pulls has something again; from any thread.
+/// Tells a session that a source it pulls has something again; from any thread. To be used once each time the source was
+/// starved: no wake is refused, however many there are.
 #[derive(Clone)]
 pub struct BodyWaker(SocketHandle);
 

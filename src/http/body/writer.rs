@@ -74,6 +74,16 @@ impl BodyWriter {
         Left { pipe: self.pipe().clone() }
     }
 
+    /// Waits until the server is shutting down, or nobody reads any more: what is not finished soon will be cut.
+    pub fn shutting_down(&self) -> ShuttingDown {
+        ShuttingDown { pipe: self.pipe().clone() }
+    }
+
+    /// Whether the server is shutting down, or nobody reads any more.
+    pub fn is_shutting_down(&self) -> bool {
+        self.pipe().is_stopping()
+    }
+
     fn pipe(&self) -> &Pipe {
         self.pipe.as_ref().expect("it has not finished")
     }
@@ -134,6 +144,26 @@ impl fmt::Debug for Left {
     }
 }
 
+/// See [`BodyWriter::shutting_down`].
+#[must_use = "a task does nothing until it is started"]
+pub struct ShuttingDown {
+    pipe: Pipe,
+}
+
+impl Task for ShuttingDown {
+    type Output = ();
+
+    fn dispatch(self, done: Continuation<()>) {
+        self.pipe.watch_stop(done);
+    }
+}
+
+impl fmt::Debug for ShuttingDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShuttingDown").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("nobody reads the stream any more")
@@ -156,6 +186,10 @@ impl BodySource for PipeSource {
     fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
         let Some(waker) = &self.waker else { return Pull::Failed };
         self.pipe.pull(max, out, || waker.clone())
+    }
+
+    fn shutting_down(&mut self) {
+        self.pipe.stop_soon();
     }
 
     fn trailers(&mut self) -> Option<Fields> {

@@ -1,7 +1,7 @@
 //! Header fields that go out, in the form in which they go.
 
 use std::fmt;
-use std::io::Write as _;
+use std::fmt::Write as _;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -38,8 +38,8 @@ impl Fields {
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
         let start = self.lines.len();
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.lines, "{value}");
+        // Writing to memory does not fail; what a value says of itself is its own affair.
+        let _ = write!(Text(&mut self.lines), "{value}");
         self.end_line(start);
     }
 
@@ -101,7 +101,7 @@ impl Fields {
     }
 
     fn takes(&mut self, name: &str) -> bool {
-        if !is_token(name.as_bytes()) || RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        if !is_token(name.as_bytes()) || is_reserved(name) {
             log::debug!("the field {name:?} is not taken: it is the session's, or no name");
             return false;
         }
@@ -112,18 +112,65 @@ impl Fields {
     }
 
     fn end_line(&mut self, start: usize) {
-        for byte in &mut self.lines[start..] {
-            if byte.is_ascii_control() && *byte != b'\t' {
+        let value = &mut self.lines[start..];
+        // Hardly any has one, and to look is cheaper than to write.
+        if value.iter().fold(false, |has, byte| has | byte.is_ascii_control()) {
+            for byte in value.iter_mut().filter(|byte| byte.is_ascii_control() && **byte != b'\t') {
                 *byte = b' ';
             }
         }
         self.lines.extend_from_slice(b"\r\n");
     }
+
+    /// None, in memory that others were in before.
+    pub(in crate::http) fn in_memory(mut lines: Vec<u8>) -> Fields {
+        lines.clear();
+        Fields { lines, ..Fields::default() }
+    }
+
+    /// The memory that they are in; they are gone.
+    pub(in crate::http) fn take_memory(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.lines)
+    }
+}
+
+/// By length first: hardly any name is as long as one of these.
+fn is_reserved(name: &str) -> bool {
+    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17)
+        && RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
 /// RFC 9110, section 5.6.2.
 pub(in crate::http) fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    !name.is_empty() && name.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+const TOKEN: [bool; 256] = letters(b"!#$%&'*+-.^_`|~");
+
+/// Which bytes are letters or digits of ASCII, or one of these.
+pub(in crate::http) const fn letters(further: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < further.len() {
+        table[further[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+/// Text that is written goes into bytes.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 impl From<&HeaderMap> for Fields {

@@ -149,11 +149,16 @@ fn strip_authority(target: &[u8]) -> Result<&[u8], Malformed> {
     Ok(&rest[path_start..])
 }
 
+const ZERO: Malformed = "The path has a zero byte, which no file name has.";
+
 fn decode(path: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
+        if byte == 0 {
+            return Err(ZERO);
+        }
         if byte != b'%' {
             decoded.push(byte);
             continue;
@@ -162,7 +167,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Malformed> {
             return Err("A percent sign in the path is not followed by two hexadecimal digits.");
         };
         match high << 4 | low {
-            0 => return Err("The path has a zero byte, which no file name has."),
+            0 => return Err(ZERO),
             byte => decoded.push(byte),
         }
         rest = &after[2..];
@@ -277,6 +282,7 @@ mod tests {
             "/%0",
             "/%00",
             "/a%00.txt",
+            "/a\0.txt",
             "/a/%00/..",
             "/#",
             "/a#b",

@@ -53,8 +53,12 @@ impl Files {
 const BODY_MAX: u64 = 64 * 1024;
 
 impl Handler for Files {
-    fn intake(&self, _: &Request) -> Intake {
-        Intake::Discard { max_bytes: BODY_MAX }
+    fn intake(&self, request: &Request) -> Intake {
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS => Intake::Discard { max_bytes: BODY_MAX },
+            // Refused for its method, which says more than the size does of what would come.
+            _ => Intake::Stream { max_bytes: u64::MAX },
+        }
     }
 
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {

@@ -25,12 +25,12 @@ impl Session for Busy {
         let mut reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE);
         reply.fields.add("Retry-After", 1);
         let mut out = io.buffer();
-        self.seat.wall(io.now());
+        self.seat.refresh(io.now());
         let framing = Framing::Length(reply.body.len().unwrap_or_default());
         write_head(
             &mut out,
             &reply,
-            self.seat.clock.borrow_mut().date(io.now()),
+            (&mut self.seat.clock.borrow_mut(), io.now()),
             framing,
             Persistence::Closed,
         );

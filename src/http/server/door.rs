@@ -6,8 +6,9 @@
 use std::rc::Rc;
 
 use tidegate_poller::record::{ConnectionRecord, Peer, Reason, Refusal};
-use tidegate_poller::{Acceptor, Admission};
+use tidegate_poller::{Acceptor, Admission, Plain, Wire};
 
+use crate::http::server::builder::Transport;
 use crate::http::server::busy::Busy;
 use crate::http::server::service::{Seat, Service};
 use crate::http::server::session::HttpSession;
@@ -15,12 +16,18 @@ use crate::http::server::session::HttpSession;
 /// Lets callers in while there is room, and tells others to come again.
 pub struct Door {
     service: Rc<Service>,
+    transport: Option<Transport>,
 }
 
 impl Door {
     /// The door of a service.
     pub fn new(service: Rc<Service>) -> Door {
-        Door { service }
+        Door { service, transport: None }
+    }
+
+    pub(super) fn with_transport(mut self, transport: Option<Transport>) -> Door {
+        self.transport = transport;
+        self
     }
 }
 
@@ -33,6 +40,13 @@ impl Acceptor for Door {
         match Seat::take(&self.service) {
             Some(seat) => Admission::Admit(Box::new(Busy::new(seat))),
             None => Admission::Refuse(Refusal(Reason::Denied)),
+        }
+    }
+
+    fn transport(&mut self, plain: Plain) -> Wire {
+        match &self.transport {
+            Some(transport) => transport(plain),
+            None => Wire::Plain(plain),
         }
     }
 

@@ -50,6 +50,16 @@ pub(super) struct Exchange {
     pub(super) body_in: u64,
     pub(super) reply: Option<ReplyFacts>,
     begun: Option<Begun>,
+    interim: Option<Interim>,
+}
+
+/// What was said before the reply: `100 Continue`. Part of the exchange's head bytes.
+#[derive(Clone, Copy, Debug)]
+struct Interim {
+    /// Bytes of the connection before it.
+    offset: u64,
+    len: u64,
+    at: Moment,
 }
 
 /// What was asked.
@@ -104,7 +114,7 @@ pub(super) struct Connection {
 
 impl Exchange {
     pub(super) fn new(id: u64, asked: Asked, started: Moment, head_in: u64) -> Exchange {
-        Exchange { id, asked, started, head_in, body_in: 0, reply: None, begun: None }
+        Exchange { id, asked, started, head_in, body_in: 0, reply: None, begun: None, interim: None }
     }
 
     /// When the first byte of its head arrived.
@@ -117,9 +127,31 @@ impl Exchange {
         self.begun.map_or(self.started, |begun| begun.at)
     }
 
+    /// So many bytes were queued before its reply, behind `offset` bytes of the connection.
+    pub(super) fn interim(&mut self, offset: u64, len: u64, at: Moment) {
+        match &mut self.interim {
+            // Nothing came between the two.
+            Some(interim) => interim.len += len,
+            None => self.interim = Some(Interim { offset, len, at }),
+        }
+    }
+
     /// The first byte of its reply has gone, at `at`.
     pub(super) fn begin(&mut self, mark: &Passed, at: Moment) {
         self.begun = Some(Begun::new(mark, at));
+    }
+
+    /// Whether its client speaks HTTP/1.1, and so knows interim replies.
+    pub(super) fn is_http11(&self) -> bool {
+        matches!(&self.asked, Asked::Request(request) if request.version() == Version::HTTP_11)
+    }
+
+    /// Its request, if that could be read, once it is recorded.
+    pub(super) fn take_request(&mut self) -> Option<Arc<Request>> {
+        match std::mem::replace(&mut self.asked, Asked::Broken(Vec::new())) {
+            Asked::Request(request) => Some(request),
+            Asked::Broken(_) => None,
+        }
     }
 
     /// In which phase it is.
@@ -133,7 +165,7 @@ impl Exchange {
 
     /// The record of an exchange whose reply has gone to the last byte, at `at`.
     pub(super) fn complete(
-        self,
+        &self,
         connection: Connection,
         mark: &Passed,
         at: Moment,
@@ -153,6 +185,7 @@ impl Exchange {
             }
             None => (0, 0, End::local(Reason::Internal), Phase::Reply),
         };
+        let head_out = head_out + self.interim.map_or(0, |interim| interim.len);
         let mut record = self.known(connection, clock);
         record.resp_header_bytes = head_out;
         record.resp_body_bytes = body_out;
@@ -183,13 +216,20 @@ impl Exchange {
         // The close has its turn's moment, the reply's first byte perhaps a later reading of the clock in the same turn.
         let closed = (opened + record.duration).max(self.latest());
         cut.total = closed - self.started;
+        let interim = self.interim.map_or(0, |interim| {
+            let sent = record.plain_out.saturating_sub(interim.offset).min(interim.len);
+            cut.first_byte = (sent > 0).then(|| interim.at - self.started);
+            sent
+        });
+        (cut.resp_header_bytes, cut.wire_out) = (interim, interim);
         if let (Some(begun), Some(reply)) = (self.begun, self.reply) {
             // What lies behind it is another's, unless it is a stream, which is the last.
             let most = reply.body_len.map_or(u64::MAX, |len| reply.head_len + len);
             let sent = record.plain_out.saturating_sub(begun.offset).min(most);
-            cut.resp_header_bytes = sent.min(reply.head_len);
-            cut.resp_body_bytes = sent - cut.resp_header_bytes;
-            cut.wire_out = sent;
+            let head_out = sent.min(reply.head_len);
+            cut.resp_header_bytes = interim + head_out;
+            cut.resp_body_bytes = sent - head_out;
+            cut.wire_out = interim + sent;
             cut.first_byte = Some(begun.at - self.started);
         }
         cut.pauses = match (&self.begun, in_front) {

@@ -6,11 +6,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Peer;
 
 use crate::http::StatusCode;
 use crate::http::body::{Intake, RequestBody};
+use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
+use crate::http::server::clock::WallClock;
 use crate::http::server::reply::Reply;
 use crate::task::Series;
 
@@ -66,8 +69,11 @@ pub struct ExchangeContext {
     pub reply: Reply,
     /// Data of this exchange, kept until it has been answered.
     pub data: Extensions,
+    /// What followed a chunked body that was read whole.
+    pub(super) trailers: Option<Box<Fields>>,
     peer: Peer,
-    now: SystemTime,
+    now: Moment,
+    clock: WallClock,
     pub(super) connection: Option<Arc<ConnectionData>>,
 }
 
@@ -75,17 +81,20 @@ impl ExchangeContext {
     pub(super) fn new(
         request: Arc<Request>,
         body: RequestBody,
+        fields: Fields,
         peer: Peer,
-        now: SystemTime,
+        (now, clock): (Moment, WallClock),
         connection: Option<Arc<ConnectionData>>,
     ) -> ExchangeContext {
         ExchangeContext {
             request,
             body,
-            reply: Reply::new(StatusCode::OK),
+            reply: Reply { fields, ..Reply::new(StatusCode::OK) },
             data: Extensions::default(),
+            trailers: None,
             peer,
             now,
+            clock,
             connection,
         }
     }
@@ -100,8 +109,20 @@ impl ExchangeContext {
         &self.peer
     }
 
-    /// The wall clock when the request was complete.
+    /// The fields that followed a chunked body, where it was taken whole; they are no fields of the head. Those of a stream
+    /// are had from its reader.
+    pub fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_deref()
+    }
+
+    /// The wall clock when the handler was called.
     pub fn now(&self) -> SystemTime {
+        self.clock.wall(self.now)
+    }
+
+    /// The poller's clock when the handler was called: what [`KeyedBudgets`](tidegate_poller::budget::KeyedBudgets) and
+    /// their like are asked with.
+    pub fn moment(&self) -> Moment {
         self.now
     }
 

@@ -3,12 +3,14 @@
 //! The [`Door`] lets callers in while there is room; each gets a session (see the module `session`), which has a
 //! [`Handler`] answer. What they share is the [`Service`] of their poller.
 
+mod builder;
 mod busy;
 mod clock;
 mod door;
 mod exchange;
 mod handler;
 mod in_use;
+mod incoming;
 pub mod reply;
 mod service;
 mod session;
@@ -16,17 +18,17 @@ mod work;
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_poller::Config;
 use tidegate_poller::file::Root;
-use tidegate_poller::{Config, Poller};
 
 use crate::http::Files;
 use crate::net::Listeners;
 use crate::record::Sinks;
-use crate::runtime::{Builder, Handles, Runtime, RuntimeHandle};
+use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
+pub use builder::{ServerBuilder, Serving};
 pub use door::Door;
 pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
 pub use reply::Reply;
@@ -49,12 +51,13 @@ pub fn serve_files(
     config: &Config,
 ) -> io::Result<Server> {
     // Files compute nothing; each thread would cost its stack.
-    let runtime = Runtime::builder().compute_threads(1);
-    serve_on(runtime, Files::new(Arc::new(root)), listeners, settings, sinks, max_connections, config)
+    let server =
+        Server::builder(Files::new(Arc::new(root))).compute_threads(1).settings(settings).sinks(sinks);
+    server.max_connections(max_connections).config(config.clone()).start(listeners)
 }
 
 /// Has `handler` answer requests, on as many pollers as there are listeners, to at most `max_connections` callers at a
-/// time. Each poller has a handler of its own, a clone.
+/// time: [`Server::builder`] in one call.
 pub fn serve(
     handler: impl Handler + Clone + Send + 'static,
     listeners: Listeners,
@@ -63,35 +66,27 @@ pub fn serve(
     max_connections: usize,
     config: &Config,
 ) -> io::Result<Server> {
-    serve_on(Runtime::builder(), handler, listeners, settings, sinks, max_connections, config)
-}
-
-fn serve_on(
-    runtime: Builder,
-    handler: impl Handler + Clone + Send + 'static,
-    listeners: Listeners,
-    settings: Settings,
-    sinks: Sinks,
-    max_connections: usize,
-    config: &Config,
-) -> io::Result<Server> {
-    let address = listeners.address();
-    let census = Census::new(max_connections);
-    let mut runtime = runtime.name(config.name.clone()).config(config.clone()).pollers(0);
-    for socket in listeners.into_sockets() {
-        let (handler, settings, sinks, census) =
-            (handler.clone(), settings.clone(), sinks.clone(), census.clone());
-        runtime = runtime.poller(move |poller: &mut Poller| {
-            let here = RuntimeHandle::of_poller();
-            let here = here.ok_or_else(|| io::Error::other("this is no poller of a runtime"))?;
-            let service = Service::new(Box::new(handler), here, settings, sinks, census, poller.now());
-            poller.listen(socket, Box::new(Door::new(Rc::new(service)))).map(drop)
-        });
-    }
-    Ok(Server { address, runtime: runtime.build()? })
+    let server = Server::builder(handler).settings(settings).sinks(sinks).max_connections(max_connections);
+    server.config(config.clone()).start(listeners)
 }
 
 impl Server {
+    /// A server that has `handler` answer.
+    ///
+    /// ```no_run
+    /// use tidegate::http::{ExchangeContext, Reply, Server};
+    /// use tidegate::net::Listeners;
+    /// use tidegate::task::Series;
+    ///
+    /// let hello = |exchange: &mut Series<ExchangeContext>| exchange.context.reply = Reply::text("Hello, World!");
+    /// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
+    /// Server::builder(hello).max_connections(1_000).start(listeners)?.join()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder<H: Handler + Clone + Send + 'static>(handler: H) -> ServerBuilder<H> {
+        ServerBuilder::new(handler)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

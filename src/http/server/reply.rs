@@ -4,14 +4,15 @@
 //! when it writes the head, so that no handler can frame a message wrongly.
 
 use std::fmt;
-use std::io::Write as _;
 
+use tidegate_poller::moment::Moment;
 use tidegate_poller::{Budget, Limit};
 
 use crate::http::body::Framing;
 use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
 use crate::http::codec::status::{advice, is_bodiless, phrase};
+use crate::http::server::clock::Clock;
 use crate::http::{Body, Method, StatusCode, Version, header};
 
 /// What is answered.
@@ -29,6 +30,10 @@ pub struct Reply {
     pub(super) pacing: Option<Box<ReplyPacing>>,
 }
 
+/// What nginx obeys of an upstream, and others have learned to send.
+const ACCEL_LIMIT_RATE: &str = "X-Accel-Limit-Rate";
+const ACCEL_BUFFERING: &str = "X-Accel-Buffering";
+
 /// How fast one reply may go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReplyPacing {
@@ -38,6 +43,13 @@ pub(super) struct ReplyPacing {
     pub(super) after: Option<u64>,
     /// Besides the connection's; each with its weight.
     pub(super) budgets: Vec<(Budget, u32)>,
+}
+
+impl ReplyPacing {
+    /// Whether it changes what the connection spends through.
+    pub(super) fn binds(&self) -> bool {
+        self.limit.is_some() || !self.budgets.is_empty()
+    }
 }
 
 impl Reply {
@@ -126,6 +138,35 @@ impl Reply {
         self
     }
 
+    /// Does what an upstream says in this reply about how it is to be sent, and takes those fields away: no client is to see
+    /// them. `X-Accel-Limit-Rate` is a limit of its own, in bytes per second; 0 or `off` is none, its connection's neither.
+    /// A value that is no number is passed over. Says what `X-Accel-Buffering` wants, for a handler that reads ahead of its
+    /// client: `Some(false)` where it had better not.
+    pub fn obey_accel(&mut self) -> Option<bool> {
+        let rate = self.fields.get(ACCEL_LIMIT_RATE).and_then(|value| match value.trim_ascii() {
+            b"off" => Some(None),
+            digits => {
+                std::str::from_utf8(digits).ok()?.parse().ok().map(|rate| Some(rate).filter(|rate| *rate > 0))
+            }
+        });
+        if let Some(rate) = rate {
+            self.pacing().limit = Some(Limit::new("x-accel", rate));
+        }
+        let buffering = self.fields.get(ACCEL_BUFFERING).and_then(|value| match value.trim_ascii() {
+            b"yes" => Some(true),
+            b"no" => Some(false),
+            _ => None,
+        });
+        self.fields.remove(ACCEL_LIMIT_RATE);
+        self.fields.remove(ACCEL_BUFFERING);
+        buffering
+    }
+
+    /// Whether it spends as only it does.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pacing.as_ref().is_some_and(|pacing| pacing.binds())
+    }
+
     fn pacing(&mut self) -> &mut ReplyPacing {
         self.pacing.get_or_insert_default()
     }
@@ -158,25 +199,57 @@ pub fn sends_body(method: Option<&Method>, status: StatusCode) -> bool {
     method != Some(&Method::HEAD) && !is_bodiless(status)
 }
 
+/// A number in decimal digits: on the way of every reply, where the formatter of `std` takes as long as all the rest.
+fn append_number(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as the largest has.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// What the session's own part of a head takes at most, its first line with a phrase of usual length.
+const HEAD_BYTES: usize = 192;
+
 /// Writes the head of a reply. `framing`: that of its body, or of the body it would have.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     reply: &Reply,
-    date: &str,
+    (clock, now): (&mut Clock, Moment),
     framing: Framing,
     persistence: Persistence,
 ) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", reply.status.as_u16(), phrase(reply.status));
-    if !reply.fields.has_server {
-        out.extend_from_slice(b"Server: tidegate\r\n");
+    out.reserve(HEAD_BYTES + reply.fields.as_bytes().len());
+    match reply.status {
+        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        status => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(status.as_str().as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(phrase(status).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
     }
-    if !reply.fields.has_date {
-        let _ = write!(out, "Date: {date}\r\n");
+    match (reply.fields.has_server, reply.fields.has_date) {
+        (false, false) => out.extend_from_slice(clock.server_and_date(now)),
+        (false, true) => out.extend_from_slice(b"Server: tidegate\r\n"),
+        (true, false) => out.extend_from_slice(clock.date(now)),
+        (true, true) => {}
     }
     match framing {
         _ if is_bodiless(reply.status) => {}
-        Framing::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            append_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::UntilClose => {}
     }
@@ -195,8 +268,9 @@ mod tests {
     fn head(reply: &Reply, persistence: Persistence) -> String {
         let mut out = Vec::new();
         let framing = Framing::Length(reply.body.len().unwrap_or_default());
-        write_head(&mut out, reply, "DATE", framing, persistence);
-        String::from_utf8(out).unwrap()
+        let mut clock = Clock::new(Moment::FIRST, std::time::UNIX_EPOCH);
+        write_head(&mut out, reply, (&mut clock, Moment::FIRST), framing, persistence);
+        String::from_utf8(out).unwrap().replace("Thu, 01 Jan 1970 00:00:00 GMT", "DATE")
     }
 
     #[test]
@@ -216,6 +290,35 @@ mod tests {
         assert!(
             error.starts_with("HTTP/1.1 404 Not Found\r\n") && error.ends_with("Connection: close\r\n\r\n")
         );
+    }
+
+    #[test]
+    fn what_an_upstream_says_of_the_pace_is_obeyed_and_not_passed_on() {
+        for (rate, limit) in [
+            ("5000", Some(Some(5_000))),
+            ("0", Some(None)),
+            ("off", Some(None)),
+            ("-1", None),
+            ("fast", None),
+            ("99999999999999999999", None),
+        ] {
+            let mut reply = Reply::text("x").with("x-accel-limit-rate", rate).with("X-Accel-Buffering", "no");
+            assert_eq!(reply.obey_accel(), Some(false));
+            let pacing = reply.pacing.as_ref().and_then(|pacing| pacing.limit.as_ref());
+            assert_eq!(pacing.map(Limit::rate), limit, "{rate}");
+            assert_eq!(reply.fields.iter().count(), 1);
+        }
+        let mut plain = Reply::text("x").with("X-Accel-Buffering", "perhaps");
+        assert_eq!((plain.obey_accel(), plain.is_paced()), (None, false));
+    }
+
+    #[test]
+    fn numbers_are_what_they_are() {
+        for number in [0, 1, 9, 10, 13, 99, 100, 12_345, u64::MAX] {
+            let mut out = Vec::new();
+            append_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_poller::moment::Moment;
 
 use crate::http::body::FileId;
+use crate::http::codec::request::HeadLimits;
 use crate::http::server::clock::Clock;
 use crate::http::server::handler::{ConnectionData, Handler};
 use crate::http::server::in_use::InUse;
@@ -25,14 +26,23 @@ use crate::runtime::RuntimeHandle;
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From the first byte of a request until its head and body are there. For a connection's first head it runs from
+    /// From the first byte of a request until its head is there. For a connection's first head it runs from
     /// accept, and ends a connection that sends nothing.
     pub header_timeout: Duration,
+    /// Between two pieces of a request's body, and before the first, while the session is willing to read it. Time in which
+    /// its reader is slow does not count, nor does time before the client was told to send.
+    pub body_timeout: Duration,
+    /// From the first byte of a request until its body is here, whatever the pace; `None`: however long it takes.
+    pub body_deadline: Option<Duration>,
     /// Between a reply and the next request.
     pub idle_timeout: Duration,
     /// How long a peer may take nothing of what could go; see
     /// [`Io::set_send_timeout`](tidegate_poller::Io::set_send_timeout). Pauses by a budget do not count.
     pub send_timeout: Duration,
+    /// Requests answered on one connection; the last reply says that it is. `None`: as many as come.
+    pub max_requests: Option<u32>,
+    /// The most that a request's head may have.
+    pub head_limits: HeadLimits,
     /// How many bytes of each reply are exempt from the connection's own rate.
     pub rate_after: u64,
     /// What the connections spend through.
@@ -43,8 +53,12 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            body_deadline: None,
             idle_timeout: Duration::from_secs(75),
             send_timeout: Duration::from_secs(60),
+            max_requests: None,
+            head_limits: HeadLimits::default(),
             rate_after: 0,
             pacing: Pacing::default(),
         }
@@ -122,11 +136,9 @@ impl Service {
         }
     }
 
-    /// The wall time of a moment of this turn.
-    pub(super) fn wall(&self, now: Moment) -> SystemTime {
-        let mut clock = self.clock.borrow_mut();
-        clock.refresh(now, SystemTime::now);
-        clock.wall(now)
+    /// Has the clock be right for this turn.
+    pub(super) fn refresh(&self, now: Moment) {
+        self.clock.borrow_mut().refresh(now, SystemTime::now);
     }
 
     pub(super) fn take_work(&self) -> Box<Work> {

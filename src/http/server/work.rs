@@ -7,8 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_poller::moment::Moment;
+use tidegate_poller::{Budget, Passed};
 
+use crate::http::body::Reins;
+use crate::http::codec::request::Request;
 use crate::http::server::exchange::{Exchange, Front};
+use crate::http::server::incoming::Incoming;
+use crate::http::server::reply::Reply;
 use crate::task::Token;
 
 /// What of a buffer is kept for the next request.
@@ -26,28 +31,75 @@ pub(super) struct Work {
     pub(super) latest: Option<Moment>,
     /// When reading went on, the latest time that it was paused: until then the peer could send no more.
     pub(super) resumed: Option<Moment>,
-    /// Bytes of body still to come.
-    pub(super) body_left: u64,
-    /// What came of it, where the handler wants it whole.
-    pub(super) body: Option<Vec<u8>>,
+    /// The body of the latest request, while it comes in.
+    pub(super) incoming: Option<Box<Incoming>>,
+    /// The connection ends when that body is here: the reply said so.
+    pub(super) closing: bool,
     /// In order. All but the last have their reply in the outbox.
     pub(super) exchanges: VecDeque<Exchange>,
     /// How things stood when the gate was done with the exchange before, or this one came first.
     pub(super) front: Front,
     /// The series that answers the latest exchange can be cancelled by this.
     pub(super) answering: Option<Arc<Token>>,
+    /// The reply to the latest exchange, while it waits for those before it to be gone: it has a pace of its own.
+    pub(super) waiting: Option<Box<Reply>>,
+    /// The latest reply goes alone: none is queued behind it.
+    pub(super) alone: bool,
+    /// What the connection spends through for the latest reply only.
+    pub(super) paced: Option<Box<Paced>>,
+    /// The stream in the outbox, if there is one.
+    pub(super) reins: Option<Reins>,
+    /// The latest reply has gone, by this mark, and the body of its request is still coming: it is recorded after that.
+    pub(super) ended: Option<Box<Passed>>,
+    /// The request of an exchange that is over, for the next one to be read into.
+    pub(super) spare: Option<Arc<Request>>,
+    /// Memory for the fields of the next reply.
+    pub(super) lines: Vec<u8>,
+}
+
+/// What a connection spends through for one reply.
+pub(super) struct Paced {
+    /// Its own limit is another.
+    pub(super) limit: bool,
+    /// Besides its own.
+    pub(super) budgets: Vec<Budget>,
 }
 
 impl Work {
+    /// Forgets all; keeps some memory.
     pub(super) fn clear(&mut self) {
         self.input.clear();
         self.input.shrink_to(BUFFER_KEPT);
         self.exchanges.clear();
+        if self.is_fresh() {
+            return;
+        }
         *self = Work {
             input: std::mem::take(&mut self.input),
             exchanges: std::mem::take(&mut self.exchanges),
+            spare: self.spare.take(),
+            lines: std::mem::take(&mut self.lines),
             ..Work::default()
         };
+    }
+
+    /// Whether nothing is left of what few connections need: then only the plain rest is to be reset, and is here.
+    fn is_fresh(&mut self) -> bool {
+        (self.partial, self.head_since, self.latest, self.resumed) = (None, None, None, None);
+        (self.closing, self.alone) = (false, false);
+        self.incoming.is_none()
+            && self.answering.is_none()
+            && self.waiting.is_none()
+            && self.paced.is_none()
+            && self.reins.is_none()
+            && self.ended.is_none()
+    }
+
+    /// Keeps the memory that a reply's fields were in, unless they were unusually many.
+    pub(super) fn keep_lines(&mut self, lines: Vec<u8>) {
+        if lines.capacity() <= BUFFER_KEPT {
+            self.lines = lines;
+        }
     }
 
     /// Since when the rest of a request that began then is waited for.

@@ -194,6 +194,9 @@ impl Connection {
         }
         self.head.extend_from_slice(&buffer[..n]);
         let Some(head) = reply::parse_head(&self.head)? else { return Ok(Step::More) };
+        if head.chunked {
+            return Err("a chunked reply is not understood here".into());
+        }
         if !matches!(head.status, 200 | 206) {
             return Err(format!("status {}", head.status));
         }

@@ -122,12 +122,12 @@ impl Pacer {
     }
 
     /// Lets the flow spend through `budget` too, with this weight among the flows that do. The allowance is the least
-    /// of all leaves; an ancestor that several leaves of the flow share is charged once.
-    pub fn spend_through(&mut self, flow: FlowId, budget: &Budget, weight: u32) {
+    /// of all leaves; an ancestor that several leaves of the flow share is charged once. False: it spends there already.
+    pub fn spend_through(&mut self, flow: FlowId, budget: &Budget, weight: u32) -> bool {
         let flow = flow.0 as usize;
         let leaves = self.flows[flow].places.iter().map(|place| &self.ports[place.port as usize].budget);
         if leaves.clone().any(|leaf| leaf.is_below(budget)) {
-            return; // Charged already, on the way up from that leaf.
+            return false; // Charged already, on the way up from that leaf.
         }
         let charged = |ancestor: &Budget| leaves.clone().any(|leaf| leaf.is_below(ancestor));
         let mut stop = budget.parent();
@@ -138,6 +138,21 @@ impl Pacer {
         let port = self.port_at(budget, stop);
         self.ports[port as usize].places += 1;
         self.flows[flow].places.push(Place::new(port, weight));
+        true
+    }
+
+    /// Takes back one [`Pacer::spend_through`]. The flow [rests](Pacer::rest) for it: what it drew there goes back, and where
+    /// it waited it has to ask again.
+    pub fn stop_spending_through(&mut self, id: FlowId, budget: &Budget, now: Moment) {
+        let places = &self.flows[id.0 as usize].places;
+        let Some(at) = places.iter().position(|place| self.ports[place.port as usize].budget.is(budget))
+        else {
+            return;
+        };
+        self.rest(id, now);
+        let place = self.flows[id.0 as usize].places.swap_remove(at);
+        self.leave_port(place.port);
+        // An entry that is left in the port's queue names a flow without a place there: it is passed over.
     }
 
     /// Exempts the next `bytes` of the flow from its own limit; shared budgets are charged all the same.
@@ -150,17 +165,23 @@ impl Pacer {
         self.rest(id, now);
         let flow = self.flows.remove(id.0 as usize);
         for place in flow.places {
-            let port = &mut self.ports[place.port as usize];
-            port.places -= 1;
-            if port.places == 0 {
-                self.close_port(place.port);
-            } else if port.has_too_many_entries() {
-                // Its turn may be far off, at a rate of zero for one; meanwhile others come and go.
-                let flows = &self.flows;
-                port.drop_entries(|(flow, generation)| {
-                    flows.get(flow as usize).is_some_and(|flow| flow.generation == generation)
-                });
-            }
+            self.leave_port(place.port);
+        }
+    }
+
+    /// One place less at a port.
+    fn leave_port(&mut self, id: u32) {
+        let port = &mut self.ports[id as usize];
+        port.places -= 1;
+        if port.places == 0 {
+            self.close_port(id);
+        } else if port.has_too_many_entries() {
+            // Its turn may be far off, at a rate of zero for one; meanwhile others come and go.
+            let flows = &self.flows;
+            port.drop_entries(|(flow, generation)| {
+                let flow = flows.get(flow as usize).filter(|flow| flow.generation == generation);
+                flow.is_some_and(|flow| flow.places.iter().any(|place| place.port == id))
+            });
         }
     }
 

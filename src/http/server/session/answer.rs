@@ -12,6 +12,7 @@ use tidegate_poller::{Io, Poller, Session, SocketHandle};
 use super::{HttpSession, Reading};
 use crate::http::StatusCode;
 use crate::http::body::RequestBody;
+use crate::http::codec::fields::Fields;
 use crate::http::server::exchange::Asked;
 use crate::http::server::handler::{ConnectionData, ExchangeContext};
 use crate::http::server::reply::Reply;
@@ -20,18 +21,25 @@ use crate::runtime::{Running, RuntimeHandle};
 use crate::task::{Continuation, Ended, Receiver, Series, SeriesError, Token, start};
 
 impl HttpSession {
-    /// The request is here: has it answered.
-    pub(super) fn handle(&mut self, io: &mut Io<'_>) {
+    /// The request is here, or its head is and its body may be read: has it answered.
+    pub(super) fn handle(&mut self, io: &mut Io<'_>, body: RequestBody, trailers: Option<Fields>) {
         let Some(exchange) = self.work().exchanges.back() else { return };
         let Asked::Request(request) = &exchange.asked else { return };
         let (id, request) = (exchange.id, request.clone());
-        let now = self.seat.wall(io.now());
-        let body = self.work().body.take().map_or(RequestBody::None, RequestBody::Whole);
-        let context = ExchangeContext::new(request, body, io.peer(), now, self.data(io.conn_id()));
-        let mut series = Series::new(context);
+        self.seat.refresh(io.now());
+        let now = (io.now(), self.seat.clock.borrow().pair());
+        let fields = Fields::in_memory(std::mem::take(&mut self.work().lines));
+        let data = self.data(io.conn_id());
+        let mut series = Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data));
+        series.context.trailers = trailers.map(Box::new);
         self.seat.handler.handle(&mut series);
         // Also where the exchange is cut later, the next one finds what it left.
         self.keep(io.conn_id(), series.context.connection.as_ref());
+        if series.is_over() {
+            // Most are: the reply is taken from where it lies.
+            series.context.body = RequestBody::None;
+            return self.reply_by(io, &mut series.context.reply);
+        }
         match series.end_now() {
             Ok(ended) => self.answered(io, ended),
             Err(series) => {
@@ -46,7 +54,9 @@ impl HttpSession {
                     return self.reply(io, Reply::error(StatusCode::SERVICE_UNAVAILABLE).closing());
                 };
                 self.work().answering = Some(token.clone());
-                self.reading = Reading::Handler;
+                if self.reading != Reading::Body {
+                    self.reading = Reading::Handler;
+                }
                 let poller = runtime.poller_here_or_next();
                 let running = Some(running);
                 let back = Back { socket: io.socket(), poller, id, token, runtime, running, gone: false };
@@ -72,6 +82,8 @@ impl HttpSession {
     fn answered(&mut self, io: &mut Io<'_>, ended: Ended<ExchangeContext>) {
         let Ended { outcome, mut context } = ended;
         self.keep(io.conn_id(), context.connection.take().as_ref());
+        // Before the reply is looked at: whoever reads the body has it by now, or nobody reads it.
+        context.body = RequestBody::None;
         let reply = match outcome {
             Ok(()) => context.reply,
             Err(error) => {
@@ -87,12 +99,11 @@ impl HttpSession {
 
     /// The same, when it comes back: only if it is still waited for.
     fn came_back(&mut self, io: &mut Io<'_>, id: u64, ended: Option<Ended<ExchangeContext>>) {
-        let waited_for =
-            self.work.as_ref().and_then(|work| work.exchanges.back()).map(|exchange| exchange.id);
-        if self.reading != Reading::Handler || waited_for != Some(id) {
+        let Some(work) = &mut self.work else { return };
+        let latest = work.exchanges.back().map(|exchange| exchange.id);
+        if latest != Some(id) || work.answering.take().is_none() {
             return;
         }
-        self.work().answering = None;
         match ended {
             Some(ended) => self.answered(io, ended),
             None => self.reply(io, Reply::error(StatusCode::INTERNAL_SERVER_ERROR)),

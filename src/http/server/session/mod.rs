@@ -8,14 +8,18 @@
 //!   └──refused, last one, peer finished──▶ Shut: what still arrives is not looked at
 //! ```
 //!
+//! A handler that reads the body as a stream is called before it: then Body lasts until both the body is here and, if that
+//! is later, the reply is queued. A reply that is there first does not wait; what comes of the body then is in `bodies`.
+//!
 //! The writing side is the socket's outbox: each reply lies in it between two marks, and the exchange is recorded
 //! when its second mark is passed, or when the connection is gone before that.
 //!
-//! A client may send requests ahead. At most 16 replies wait, and none is added while the outbox is above
-//! its high watermark: then nothing is read either, and the client's window closes. An idle connection has no
+//! A client may send requests ahead. At most 16 replies wait, none behind a stream or a reply with a pace of its own, and
+//! none is added while the outbox is above its high watermark: then nothing is read either, and the client's window closes. An idle connection has no
 //! buffer at all: what a request needs is in [`Work`], lent by the service while there is something to do.
 
 mod answer;
+mod bodies;
 mod patience;
 mod replies;
 mod requests;
@@ -26,7 +30,7 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::ConnectionRecord;
 use tidegate_poller::{Edge, Io, Passed, Session, TimerId, sys};
 
-use crate::http::server::exchange::{Connection, Front, Phase};
+use crate::http::server::exchange::Phase;
 use crate::http::server::service::Seat;
 use crate::http::server::work::Work;
 use requests::worth_a_look;
@@ -96,6 +100,7 @@ impl HttpSession {
         }
     }
 
+    #[inline]
     fn work(&mut self) -> &mut Work {
         self.work.get_or_insert_with(|| self.seat.take_work())
     }
@@ -126,7 +131,9 @@ impl Session for HttpSession {
                 self.work().input.extend_from_slice(rest);
             }
         } else {
-            let more = worth_a_look(work.partial, work.input.len(), bytes);
+            let head_max = self.seat.settings.head_limits.bytes;
+            let work = self.work();
+            let more = worth_a_look(work.partial, work.input.len(), bytes, head_max);
             work.input.extend_from_slice(bytes);
             if more {
                 self.advance_input(io);
@@ -139,22 +146,14 @@ impl Session for HttpSession {
         let Some(work) = &mut self.work else { return };
         match mark.edge {
             Edge::Begin { .. } => {
-                if let Some(exchange) = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id) {
+                let recorded = !self.seat.sinks.is_empty();
+                let exchange = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id);
+                if let Some(exchange) = exchange.filter(|_| recorded) {
                     let at = moment_after(exchange.latest(), &mark);
                     exchange.begin(&mark, at);
                 }
             }
-            Edge::End => {
-                let Some(exchange) = work.exchanges.pop_front() else { return };
-                debug_assert_eq!(exchange.id, mark.id, "replies go in order");
-                work.front = Front { since: mark.at, pauses: mark.sums.pauses };
-                let at = moment_after(exchange.latest(), &mark);
-                let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
-                let seat = &self.seat;
-                seat.wall(io.now());
-                seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &seat.clock.borrow()));
-                self.go_on(io);
-            }
+            Edge::End => self.reply_has_gone(io, mark),
         }
     }
 
@@ -175,11 +174,16 @@ impl Session for HttpSession {
 
     fn peer_finished(&mut self, io: &mut Io<'_>) {
         self.peer_finished = true;
+        self.look_for_peer(io);
         self.settle(io);
     }
 
     fn shutdown(&mut self, io: &mut Io<'_>) {
         self.last_next = true;
+        if let Some(reins) = self.work.as_ref().and_then(|work| work.reins.as_ref()) {
+            reins.shut_down();
+            io.wake_source();
+        }
         // Not at once: what the kernel holds already is read first, so that a request that has arrived is answered,
         // and a peer that has left is seen to have left.
         io.start_timer(Duration::ZERO, LAST_LOOK);
@@ -196,10 +200,11 @@ impl Session for HttpSession {
             drop(gone);
         }
         if let Some(mut work) = self.work.take() {
-            if let Some(token) = work.answering.take() {
+            let answering = work.answering.take();
+            self.record_cut(&mut work, &record, answering.is_some());
+            if let Some(token) = answering {
                 token.cancel();
             }
-            self.record_cut(&mut work, &record);
             self.seat.give_back(work);
         }
         self.seat.sinks.connection(record, u64::from(self.exchanges));

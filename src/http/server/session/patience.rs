@@ -6,9 +6,10 @@ use tidegate_poller::Io;
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 
-use super::{HttpSession, PATIENCE, Reading};
+use super::{HttpSession, PATIENCE, Reading, moment_after};
 use crate::http::StatusCode;
-use crate::http::server::exchange::{Asked, Exchange, Phase};
+use crate::http::body::{BodyError, Reins};
+use crate::http::server::exchange::{Asked, Connection, Exchange, Phase};
 use crate::http::server::reply::Reply;
 use crate::http::server::work::Work;
 
@@ -20,7 +21,7 @@ impl HttpSession {
     pub(super) fn current_phase(&self) -> Phase {
         let Some(work) = &self.work else { return self.ended_in.unwrap_or(Phase::Idle) };
         match work.exchanges.front() {
-            Some(exchange) => exchange.phase(self.reading == Reading::Handler),
+            Some(exchange) => exchange.phase(self.is_answering()),
             None => self.ended_in.unwrap_or(if work.partial_head().is_some() {
                 Phase::Request
             } else {
@@ -33,7 +34,9 @@ impl HttpSession {
     pub(super) fn settle(&mut self, io: &mut Io<'_>) {
         self.end_if_due(io);
         let Some(work) = &mut self.work else { return self.wait(io) };
-        let waiting = !work.input.is_empty() && work.partial.is_none() && self.reading != Reading::Shut;
+        let full = work.incoming.as_ref().is_some_and(|incoming| incoming.full || incoming.stopped);
+        let waiting =
+            full || !work.input.is_empty() && work.partial.is_none() && self.reading != Reading::Shut;
         if waiting != self.reading_paused {
             self.reading_paused = waiting;
             if waiting {
@@ -72,7 +75,7 @@ impl HttpSession {
                 let reason = if partial { Reason::Abort } else { Reason::Ok };
                 self.finish(io, End::peer(reason), phase);
             }
-            Reading::Body if self.peer_finished => self.finish(io, End::peer(Reason::Abort), Phase::Request),
+            Reading::Body if self.peer_finished => self.body_was_cut_short(io),
             // A request that is half here is waited for, as long as its timeout and the grace period allow.
             Reading::Head if self.last_next && !partial && busy => {
                 self.finish(io, End::local(Reason::Shutdown), Phase::Reply);
@@ -95,6 +98,11 @@ impl HttpSession {
         if self.reading != Reading::Shut {
             self.reading = Reading::Shut;
             self.ended_in = Some(phase);
+            if let Some(work) = &mut self.work {
+                // Its reader is told that no more comes.
+                work.incoming = None;
+            }
+            self.record_ended(io);
             io.finish(end);
         }
     }
@@ -112,10 +120,7 @@ impl HttpSession {
         let timeouts = &self.seat.settings;
         let deadline = match (&self.work, self.reading) {
             (_, Reading::Shut | Reading::Handler) => None,
-            (Some(work), Reading::Body) => work
-                .exchanges
-                .back()
-                .map(|exchange| work.awaited_since(exchange.started()) + timeouts.header_timeout),
+            (Some(work), Reading::Body) => self.body_deadline(work),
             (Some(work), Reading::Head) if work.partial.is_some() => {
                 let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
                 Some(work.awaited_since(since) + timeouts.header_timeout)
@@ -125,6 +130,50 @@ impl HttpSession {
             (None, _) => Some(io.now() + timeouts.idle_timeout),
         };
         self.set_deadline(io, deadline);
+    }
+
+    /// Until when the next piece of a body is waited for.
+    fn body_deadline(&self, work: &Work) -> Option<Moment> {
+        let incoming = work.incoming.as_ref()?;
+        let exchange = work.exchanges.back()?;
+        let timeouts = &self.seat.settings;
+        let total = timeouts.body_deadline.map(|total| exchange.started() + total);
+        // Who may not send cannot be late.
+        let may_send = !incoming.full && !incoming.stopped && !incoming.expected;
+        let latest = work.latest.unwrap_or(exchange.started());
+        let next = may_send.then(|| work.awaited_since(latest) + timeouts.body_timeout);
+        [total, next].into_iter().flatten().min()
+    }
+
+    /// Whether a handler is at work on the latest request.
+    pub(super) fn is_answering(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.answering.is_some())
+    }
+
+    /// The peer sent FIN where more of a body was due. What was answered still goes.
+    fn body_was_cut_short(&mut self, io: &mut Io<'_>) {
+        let replied = self.is_replied();
+        let work = self.work();
+        work.waiting = None;
+        if let Some(token) = work.answering.take() {
+            token.cancel();
+        }
+        let phase = if replied { Phase::Reply } else { Phase::Request };
+        self.finish(io, End::peer(Reason::Abort), phase);
+    }
+
+    /// The peer sent FIN. It may have left, or only have said that it asks no more: where a handler is at work, or a stream
+    /// has nothing to say for now, something that means nothing is sent. A peer that is there passes over it; the kernel of
+    /// one that has left answers with a reset, which ends the connection and all that works for it.
+    pub(super) fn look_for_peer(&mut self, io: &mut Io<'_>) {
+        let Some(work) = &self.work else { return };
+        let http11 = work.exchanges.back().is_some_and(Exchange::is_http11);
+        let waits = work.answering.is_some() && self.reading == Reading::Handler;
+        if work.reins.as_ref().is_some_and(Reins::probe) {
+            io.wake_source();
+        } else if waits && http11 {
+            self.send_continue(io);
+        }
     }
 
     /// Moves the deadline. The timer is touched only when it would fire too late.
@@ -147,7 +196,10 @@ impl HttpSession {
         self.deadline = None;
         let partial = self.work.as_ref().and_then(|work| work.partial_head());
         if self.reading == Reading::Body {
-            self.last_reply(io, Reply::error(StatusCode::REQUEST_TIMEOUT), Reason::Timeout);
+            if let Some(incoming) = self.work().incoming.take() {
+                incoming.cut(BodyError::TimedOut);
+            }
+            self.give_up_body(io, Reply::error(StatusCode::REQUEST_TIMEOUT), Reason::Timeout);
         } else if let Some(partial) = partial {
             let (line, head_in) =
                 (first_line(partial), self.work.as_ref().map_or(0, |work| work.input.len()));
@@ -163,18 +215,25 @@ impl HttpSession {
     }
 
     /// Records what the connection's end cut: replies under way, requests not answered, a head that never came whole.
-    pub(super) fn record_cut(&mut self, work: &mut Work, record: &ConnectionRecord) {
+    pub(super) fn record_cut(&mut self, work: &mut Work, record: &ConnectionRecord, in_handler: bool) {
         let closed = self.opened + record.duration;
-        self.seat.wall(closed);
+        self.seat.refresh(closed);
         if let Some(partial) = work.partial_head().map(first_line) {
             self.exchanges += 1;
             let (head_in, since) = (work.input.len() as u64, work.head_since.unwrap_or(closed));
             let id = u64::from(self.exchanges);
             work.exchanges.push_back(Exchange::new(id, Asked::Broken(partial), since, head_in));
         }
-        let in_handler = self.reading == Reading::Handler;
         let front = work.front;
         let clock = self.seat.clock.borrow();
+        if let Some(mark) = work.ended.take()
+            && let Some(exchange) = work.exchanges.pop_front()
+        {
+            let connection =
+                Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
+            let at = moment_after(exchange.latest(), &mark);
+            self.seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &clock));
+        }
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
             let in_front = (place == 0).then_some(&front);
             self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));

@@ -1,21 +1,44 @@
 //! The writing side of a connection: a reply goes into the outbox between two marks.
 
-use tidegate_poller::record::{End, Reason};
-use tidegate_poller::{Edge, Io, Mark};
+use std::sync::Arc;
 
-use super::{HttpSession, Reading};
-use crate::http::body::{BodyWaker, Framing, Outgoing};
-use crate::http::server::exchange::{Asked, Front, Phase, ReplyFacts};
-use crate::http::server::reply::{Persistence, Reply, sends_body, write_head};
+use tidegate_poller::record::{End, Reason};
+use tidegate_poller::{Direction, Edge, Io, Mark, Passed};
+
+use super::bodies::Rest;
+use super::{HttpSession, Reading, moment_after};
+use crate::http::body::{BodyWaker, Framing, Outgoing, StreamBody};
+use crate::http::server::exchange::{Asked, Connection, Front, Phase, ReplyFacts};
+use crate::http::server::reply::{Persistence, Reply, ReplyPacing, sends_body, write_head};
+use crate::http::server::work::Paced;
 use crate::http::{Body, Version};
 
 /// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
 const BODY_INLINE_MAX: usize = 4 * 1024;
 
 impl HttpSession {
-    /// Queues the reply to the latest request.
-    pub(super) fn reply(&mut self, io: &mut Io<'_>, reply: Reply) {
-        let last = reply.close || self.last_next;
+    /// Queues the reply to the latest request, or keeps it until the way is clear for it.
+    pub(super) fn reply(&mut self, io: &mut Io<'_>, mut reply: Reply) {
+        self.reply_by(io, &mut reply);
+    }
+
+    /// The same, with a reply that need not be moved; nothing of it is left.
+    pub(super) fn reply_by(&mut self, io: &mut Io<'_>, reply: &mut Reply) {
+        if reply.is_paced() && self.work().exchanges.len() > 1 {
+            // What it spends through must bind no other.
+            let reply = std::mem::replace(reply, Reply::new(reply.status));
+            self.work().waiting = Some(Box::new(reply));
+            if self.reading != Reading::Body {
+                self.reading = Reading::Handler;
+            }
+            return;
+        }
+        let rest = self.rest_of_body();
+        if rest == Rest::Wanted && self.work().incoming.as_ref().is_some_and(|incoming| incoming.expected) {
+            // It goes on being read: now or never.
+            self.send_continue(io);
+        }
+        let last = reply.close || self.last_next || rest == Rest::Left;
         let Some(exchange) = self.work().exchanges.back() else { return };
         let persistence = match &exchange.asked {
             // The end of the connection will be the end of the body.
@@ -27,40 +50,52 @@ impl HttpSession {
             Asked::Request(request) if !last => Persistence::asked_by(request),
             _ => Persistence::Closed,
         };
-        self.reading = Reading::Head;
+        if rest == Rest::Nothing {
+            self.reading = Reading::Head;
+        }
         self.queue(io, reply, persistence, End::local(Reason::Ok), Phase::Reply);
         if persistence == Persistence::Closed {
-            let stopping = io.is_shutting_down();
-            self.finish(io, End::local(if stopping { Reason::Shutdown } else { Reason::Ok }), Phase::Reply);
+            match rest {
+                Rest::Wanted => self.work().closing = true,
+                _ => self.finish(io, self.good_end(io), Phase::Reply),
+            }
         }
     }
 
+    /// How a connection ends on which all was answered.
+    pub(super) fn good_end(&self, io: &Io<'_>) -> End {
+        End::local(if io.is_shutting_down() { Reason::Shutdown } else { Reason::Ok })
+    }
+
     /// Queues a reply after which nothing that arrives can be understood.
-    pub(super) fn last_reply(&mut self, io: &mut Io<'_>, reply: Reply, reason: Reason) {
-        self.queue(io, reply, Persistence::Closed, End::local(reason), Phase::Request);
+    pub(super) fn last_reply(&mut self, io: &mut Io<'_>, mut reply: Reply, reason: Reason) {
+        self.queue(io, &mut reply, Persistence::Closed, End::local(reason), Phase::Request);
         self.finish(io, End::local(reason), Phase::Request);
     }
 
-    pub(super) fn queue(
+    fn queue(
         &mut self,
         io: &mut Io<'_>,
-        reply: Reply,
+        reply: &mut Reply,
         persistence: Persistence,
         end: End,
         phase: Phase,
     ) {
         let mut out = io.buffer();
         let now = io.now();
-        self.seat.wall(now);
-        let free = self.seat.settings.rate_after;
+        self.seat.refresh(now);
+        let pacing = reply.pacing.take();
+        let after = pacing.as_ref().and_then(|pacing| pacing.after);
+        let free = after.unwrap_or(self.seat.settings.rate_after);
         let Some(exchange) = self.work().exchanges.back() else { return };
         let framing = match (reply.body.len(), &exchange.asked) {
             (Some(length), _) => Framing::Length(length),
             (None, Asked::Request(request)) if request.version() != Version::HTTP_10 => Framing::Chunked,
             (None, _) => Framing::UntilClose,
         };
-        write_head(&mut out, &reply, self.seat.clock.borrow_mut().date(now), framing, persistence);
+        write_head(&mut out, reply, (&mut self.seat.clock.borrow_mut(), now), framing, persistence);
         let head_len = out.len() as u64;
+        self.work().keep_lines(reply.fields.take_memory());
         let Some(exchange) = self.work().exchanges.back_mut() else { return };
         let with_body = sends_body(exchange.asked.method(), reply.status);
         let body_len = match framing {
@@ -70,11 +105,19 @@ impl HttpSession {
         };
         exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
         let id = exchange.id;
-        if let Some(work) = self.work.as_mut().filter(|work| work.exchanges.len() == 1) {
+        // Nobody is told when it begins where there are no records, nor is anything exempt from no limit.
+        let recorded = !self.seat.sinks.is_empty();
+        let begins = recorded || pacing.is_some() || self.seat.settings.pacing.limit().is_some();
+        if let Some(work) = self.work.as_mut().filter(|work| recorded && work.exchanges.len() == 1) {
             work.front = Front { since: now, pauses: io.sums().pauses };
         }
-        io.mark(Mark { id, edge: Edge::Begin { free } });
-        match reply.body {
+        if let Some(pacing) = pacing.filter(|pacing| pacing.binds()) {
+            self.pace(io, &pacing);
+        }
+        if begins {
+            io.mark(Mark { id, edge: Edge::Begin { free } });
+        }
+        match std::mem::take(&mut reply.body) {
             Body::Static(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
                 out.extend_from_slice(bytes);
                 io.send(out);
@@ -101,12 +144,99 @@ impl HttpSession {
             }
             Body::Stream(stream) if with_body => {
                 io.send(out);
-                let mut source = stream.into_source();
-                source.attach(BodyWaker::new(io.socket()));
-                io.send_source(Box::new(Outgoing::new(source, framing)));
+                self.send_stream(io, stream, framing);
             }
             _ => io.send(out),
         }
         io.mark(Mark { id, edge: Edge::End });
+    }
+
+    /// Nothing is queued behind a stream: nobody knows when it ends, and what waits there would only take memory.
+    fn send_stream(&mut self, io: &mut Io<'_>, stream: StreamBody, framing: Framing) {
+        let mut source = stream.into_source();
+        source.attach(BodyWaker::new(io.socket()));
+        let (source, reins) = Outgoing::new(source, framing).share();
+        io.send_source(source);
+        if io.is_shutting_down() {
+            reins.shut_down();
+        }
+        let work = self.work();
+        work.reins = Some(reins);
+        work.alone = true;
+    }
+
+    /// From here on the connection spends as its next reply wants, which goes alone.
+    fn pace(&mut self, io: &mut Io<'_>, pacing: &ReplyPacing) {
+        if let Some(limit) = &pacing.limit {
+            io.set_limit(Direction::Egress, Some(limit));
+        }
+        let mut budgets = Vec::new();
+        for (budget, weight) in &pacing.budgets {
+            if io.spend_through(Direction::Egress, budget, *weight) {
+                budgets.push(budget.clone());
+            }
+        }
+        let work = self.work();
+        work.alone = true;
+        work.paced = Some(Box::new(Paced { limit: pacing.limit.is_some(), budgets }));
+    }
+
+    /// The reply with a pace of its own has gone: the connection has its own again.
+    fn unpace(&mut self, io: &mut Io<'_>) {
+        let Some(paced) = self.work().paced.take() else { return };
+        if paced.limit {
+            io.set_limit(Direction::Egress, self.seat.settings.pacing.limit());
+        }
+        for budget in &paced.budgets {
+            io.stop_spending_through(Direction::Egress, budget);
+        }
+    }
+
+    /// The last byte of the first reply in the outbox has gone.
+    pub(super) fn reply_has_gone(&mut self, io: &mut Io<'_>, mark: Passed) {
+        let Some(work) = &mut self.work else { return };
+        work.front = Front { since: mark.at, pauses: mark.sums.pauses };
+        if work.exchanges.len() == 1 {
+            work.alone = false;
+            work.reins = None;
+            self.unpace(io);
+        }
+        let work = self.work();
+        debug_assert!(work.exchanges.front().is_some_and(|exchange| exchange.id == mark.id), "in order");
+        if self.reading == Reading::Body && self.work().exchanges.len() == 1 {
+            self.work().ended = Some(Box::new(mark));
+        } else {
+            self.record(io, &mark);
+        }
+        if let Some(reply) =
+            self.work.as_mut().filter(|work| work.exchanges.len() == 1).and_then(|work| work.waiting.take())
+        {
+            self.reply(io, *reply);
+        }
+        self.go_on(io);
+    }
+
+    /// Records the exchange whose reply has gone, if there is one: nothing of its request comes any more.
+    pub(super) fn record_ended(&mut self, io: &mut Io<'_>) {
+        if let Some(mark) = self.work.as_mut().and_then(|work| work.ended.take()) {
+            self.record(io, &mark);
+        }
+    }
+
+    /// Records the first exchange, whose reply has gone by this mark.
+    fn record(&mut self, io: &mut Io<'_>, mark: &Passed) {
+        let Some(work) = &mut self.work else { return };
+        let Some(exchange) = work.exchanges.front_mut() else { return };
+        let seat = &self.seat;
+        if !seat.sinks.is_empty() {
+            seat.refresh(io.now());
+            let at = moment_after(exchange.latest(), mark);
+            let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
+            seat.sinks.exchange(|| exchange.complete(connection, mark, at, &seat.clock.borrow()));
+        }
+        let request = exchange.take_request();
+        work.exchanges.pop_front();
+        // Unless somebody else still has it.
+        work.spare = request.filter(|request| Arc::strong_count(request) == 1);
     }
 }

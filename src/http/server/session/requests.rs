@@ -7,12 +7,12 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Reason;
 
 use super::{HttpSession, Reading};
-use crate::http::Method;
-use crate::http::StatusCode;
-use crate::http::body::Intake;
-use crate::http::codec::request::{HEAD_MAX, Parsed, Refused, Request, parse};
+use crate::http::body::{Intake, RequestBody};
+use crate::http::codec::request::{Parsed, Refused, Request, parse};
 use crate::http::server::exchange::{Asked, Exchange};
+use crate::http::server::incoming::Incoming;
 use crate::http::server::reply::Reply;
+use crate::http::{Method, StatusCode};
 
 /// The most replies queued at a time.
 const AHEAD_MAX: usize = 16;
@@ -25,35 +25,25 @@ impl HttpSession {
             let rest = &input[used..];
             match self.reading {
                 Reading::Head if rest.is_empty() || !self.may_answer(io) => break,
-                Reading::Head => match parse(rest) {
-                    Parsed::Partial => {
+                Reading::Head => match self.parse(rest) {
+                    (Parsed::Partial, _) => {
                         self.work().partial = Some(rest.len());
                         break;
                     }
-                    Parsed::Head { request, consumed } => {
+                    (Parsed::Head { consumed }, request) => {
                         used += consumed;
                         self.begin(io, request, consumed);
                     }
-                    Parsed::Refused(refused) => {
+                    (Parsed::Refused(refused), request) => {
                         used += refused.consumed;
-                        self.refuse(io, refused);
+                        self.refuse(io, refused, request);
                     }
                 },
                 Reading::Body => {
-                    let work = self.work();
-                    let part = work.body_left.min(rest.len() as u64);
-                    work.body_left -= part;
-                    if let Some(body) = &mut work.body {
-                        body.extend_from_slice(&rest[..part as usize]);
-                    }
-                    used += part as usize;
-                    if let Some(exchange) = work.exchanges.back_mut() {
-                        exchange.body_in += part;
-                    }
-                    if work.body_left > 0 {
+                    used += self.take_body(io, rest);
+                    if self.reading == Reading::Body {
                         break;
                     }
-                    self.handle(io);
                 }
                 Reading::Handler => break,
                 Reading::Shut => {
@@ -63,6 +53,23 @@ impl HttpSession {
             }
         }
         used
+    }
+
+    /// Reads a head into the request of an exchange that is over, where there is one.
+    fn parse(&mut self, bytes: &[u8]) -> (Parsed, Arc<Request>) {
+        let limits = self.seat.settings.head_limits;
+        let mut request = self.work().spare.take().unwrap_or_default();
+        if Arc::get_mut(&mut request).is_none() {
+            // Somebody who once had it has a weak hold on it still.
+            request = Arc::default();
+        }
+        let Some(head) = Arc::get_mut(&mut request) else { return (Parsed::Partial, request) };
+        let parsed = parse(bytes, &limits, head);
+        if matches!(parsed, Parsed::Partial) {
+            self.work().spare = Some(request);
+            return (parsed, Arc::default());
+        }
+        (parsed, request)
     }
 
     pub(super) fn advance_input(&mut self, io: &mut Io<'_>) {
@@ -83,7 +90,8 @@ impl HttpSession {
 
     /// Whether another reply may be queued.
     pub(super) fn may_answer(&self, io: &Io<'_>) -> bool {
-        self.work.as_ref().is_none_or(|work| work.exchanges.len() < AHEAD_MAX) && !io.above_high()
+        self.work.as_ref().is_none_or(|work| work.exchanges.len() < AHEAD_MAX && !work.alone)
+            && !io.above_high()
     }
 
     pub(super) fn open_exchange(&mut self, asked: Asked, head_in: usize, now: Moment) {
@@ -97,36 +105,60 @@ impl HttpSession {
         work.exchanges.push_back(Exchange::new(id, asked, started, head_in as u64));
     }
 
-    pub(super) fn begin(&mut self, io: &mut Io<'_>, request: Request, head_in: usize) {
-        let body = request.body_length();
-        let (max_bytes, whole) = match self.seat.handler.intake(&request) {
-            Intake::Whole { max_bytes } | Intake::Stream { max_bytes } => (max_bytes, true),
-            Intake::Discard { max_bytes } => (max_bytes, false),
+    fn begin(&mut self, io: &mut Io<'_>, request: Arc<Request>, head_in: usize) {
+        if self.seat.settings.max_requests.is_some_and(|most| self.exchanges.saturating_add(1) >= most) {
+            self.last_next = true;
+        }
+        let tunnel = match *request.method() {
+            Method::CONNECT => Some(true),
+            Method::TRACE => Some(false),
+            _ => None,
         };
-        let refused = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        let unread = body > max_bytes || request.expects_continue();
-        self.open_exchange(Asked::Request(Arc::new(request)), head_in, io.now());
-        if body == 0 {
-            self.handle(io);
-        } else if !unread {
-            let work = self.work();
-            work.body_left = body;
-            work.body = whole.then(Vec::new);
+        if !request.has_body() && tunnel.is_none() {
+            self.open_exchange(Asked::Request(request), head_in, io.now());
+            return self.handle(io, RequestBody::None, None);
+        }
+        let intake = match tunnel {
+            None => self.seat.handler.intake(&request),
+            Some(_) => Intake::Stream { max_bytes: u64::MAX },
+        };
+        let (length, expected) = (request.body_length(), request.expects_continue());
+        self.open_exchange(Asked::Request(request), head_in, io.now());
+        let (mut incoming, reader) = Incoming::new(length, intake);
+        incoming.expected = expected;
+        if incoming.is_too_large() {
+            return self.last_reply(io, Reply::error(StatusCode::PAYLOAD_TOO_LARGE), Reason::Denied);
+        }
+        if length != Some(0) {
             self.reading = Reading::Body;
-        } else if refused {
-            // It will be refused for its method, which says more than its size does.
-            self.last_next = true;
-            self.handle(io);
-        } else if body > max_bytes {
-            self.last_reply(io, Reply::error(StatusCode::PAYLOAD_TOO_LARGE), Reason::Denied);
-        } else {
-            // A client that waits for "100 Continue" may send the body after all: no telling what comes next.
-            self.last_next = true;
-            self.handle(io);
+            self.work().incoming = Some(Box::new(incoming));
+        }
+        if let Some(tunnel) = tunnel {
+            // What follows a CONNECT would be another protocol's.
+            let refused = Reply::error(StatusCode::NOT_IMPLEMENTED);
+            drop(reader);
+            return self.reply(io, if tunnel { refused.closing() } else { refused });
+        }
+        match (intake, reader) {
+            (Intake::Stream { .. }, Some(reader)) => {
+                if expected {
+                    self.wake_when_wanted(io);
+                }
+                self.handle(io, RequestBody::Stream(reader), None);
+            }
+            (Intake::Whole { .. }, _) if expected => self.send_continue(io),
+            // The client is not asked to send what nobody wants. It may do so after all: no telling what comes next.
+            (Intake::Discard { .. }, _) if expected => {
+                self.last_next = true;
+                self.work().incoming = None;
+                self.reading = Reading::Handler;
+                self.handle(io, RequestBody::None, None);
+            }
+            _ => {}
         }
     }
 
-    pub(super) fn refuse(&mut self, io: &mut Io<'_>, refused: Refused) {
+    fn refuse(&mut self, io: &mut Io<'_>, refused: Refused, request: Arc<Request>) {
         let reason = match refused.status {
             StatusCode::BAD_REQUEST | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Reason::ProtocolError,
             StatusCode::PAYLOAD_TOO_LARGE
@@ -134,9 +166,9 @@ impl HttpSession {
             | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Reason::Denied,
             _ => Reason::LocalClose,
         };
-        let asked = match refused.request {
-            Some(request) => Asked::Request(Arc::new(*request)),
-            None => Asked::Broken(refused.line),
+        let asked = match refused.line {
+            None => Asked::Request(request),
+            Some(line) => Asked::Broken(line),
         };
         self.open_exchange(asked, refused.consumed, io.now());
         self.last_reply(io, Reply::explained(refused.status, refused.advice), reason);
@@ -144,12 +176,12 @@ impl HttpSession {
 }
 
 /// Whether bytes that came after an incomplete head may have completed it: looking again at every byte of a head
-/// that comes one byte at a time would cost the square of its length.
-pub(super) fn worth_a_look(partial: Option<usize>, held: usize, fresh: &[u8]) -> bool {
+/// that comes one byte at a time would cost the square of its length. `head_max` is the most that a head may have.
+pub(super) fn worth_a_look(partial: Option<usize>, held: usize, fresh: &[u8], head_max: usize) -> bool {
     match partial {
         Some(looked_at) => {
             let length = held + fresh.len();
-            fresh.contains(&b'\n') || length >= looked_at * 2 || length >= HEAD_MAX
+            fresh.contains(&b'\n') || length >= looked_at * 2 || length >= head_max
         }
         None => false,
     }

@@ -1,0 +1,74 @@
+//! What each fuzz target does with some bytes, and what must hold whatever they are. Also run by `tests/fuzz.rs`, with the
+//! seed corpora and what random changes make of them.
+
+use tidegate::http::codec::dechunk::{ChunkError, Dechunker, Piece};
+use tidegate::http::codec::request::{HeadLimits, Parsed, Request, parse};
+use tidegate::http::codec::target::Target;
+
+/// A request head: where it ends does not depend on what follows, it owns what it tells, and no part of it is one.
+pub fn request(data: &[u8]) {
+    let limits = HeadLimits::default();
+    let mut request = Request::default();
+    if let Parsed::Head { consumed } = parse(data, &limits, &mut request) {
+        assert!(consumed <= data.len() && request.head_len() <= limits.bytes);
+        assert!(request.target().len() <= limits.target && request.fields().count() <= limits.fields);
+        for (name, value) in request.fields() {
+            assert!(
+                !name.is_empty() && !name.iter().chain(value).any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+            );
+        }
+        let mut again = Request::default();
+        assert!(
+            matches!(parse(&data[..consumed], &limits, &mut again), Parsed::Head { consumed: same } if same == consumed)
+        );
+        assert!(matches!(parse(&data[..consumed - 1], &limits, &mut again), Parsed::Partial));
+        assert_eq!((request.body_length(), request.keep_alive()), {
+            parse(&data[..consumed], &limits, &mut again);
+            (again.body_length(), again.keep_alive())
+        });
+    }
+}
+
+/// A chunked body: the same comes out at once and byte by byte, never more than went in.
+pub fn chunks(data: &[u8]) {
+    let whole = decode(std::iter::once(data));
+    assert_eq!(whole, decode(data.chunks(1)));
+    assert!(whole.0.len() <= data.len());
+}
+
+/// The body, how many bytes were used, and how it ended.
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, usize, Result<bool, ChunkError>) {
+    let (mut dechunker, mut body, mut used) = (Dechunker::default(), Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = piece;
+        loop {
+            match dechunker.next(&mut rest) {
+                Ok(Piece::Data(data)) => body.extend_from_slice(data),
+                Ok(Piece::More) => break,
+                Ok(Piece::End) => {
+                    used += piece.len() - rest.len();
+                    return (body, used, Ok(true));
+                }
+                // How far it was read then does not matter.
+                Err(error) => return (body, 0, Err(error)),
+            }
+        }
+        used += piece.len();
+    }
+    (body, used, Ok(false))
+}
+
+/// A target that names a path: it stays below the root, and its redirect stays on this host.
+pub fn path(data: &[u8]) {
+    if let Ok(target) = Target::parse(data) {
+        let path = target.path();
+        assert!(!path.starts_with(b"/") && !path.contains(&0));
+        assert!(
+            path.is_empty()
+                || path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+        );
+        let location = target.directory_location();
+        assert!(location.starts_with('/') && !location.starts_with("//") && !location.starts_with("/\\"));
+        assert!(location.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+}

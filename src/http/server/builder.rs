@@ -1,0 +1,209 @@
+//! Putting a server together, and starting it: on threads of its own, or on those of a runtime that is there already.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use tidegate_poller::{Config, ListenerId, Plain, Poller, Wire};
+
+use super::{Census, Door, Handler, Server, Service, Settings};
+use crate::net::Listeners;
+use crate::record::Sinks;
+use crate::runtime::{Builder, RuntimeHandle};
+
+/// Puts something between the bytes and a caller's socket.
+pub(super) type Transport = Arc<dyn Fn(Plain) -> Wire + Send + Sync>;
+
+/// A server to be: see [`Server::builder`].
+#[must_use = "a server does nothing until it is started"]
+pub struct ServerBuilder<H> {
+    handler: H,
+    settings: Settings,
+    sinks: Sinks,
+    max_connections: usize,
+    runtime: Builder,
+    config: Config,
+    transport: Option<Transport>,
+}
+
+/// What each poller needs to serve: made for one, used on its thread.
+struct Part<H> {
+    handler: H,
+    settings: Settings,
+    sinks: Sinks,
+    census: Arc<Census>,
+    transport: Option<Transport>,
+}
+
+/// A server on a runtime that others use, too. Dropping it changes nothing: it serves until it is told to
+/// [close](Serving::close), or the runtime ends.
+#[must_use = "it tells where the server listens"]
+pub struct Serving {
+    address: SocketAddr,
+    runtime: RuntimeHandle,
+    /// The poller of each, and its name there.
+    listeners: Mutex<Vec<(usize, ListenerId)>>,
+}
+
+/// Connections a server has at most, unless told otherwise. Each takes a descriptor.
+const CONNECTIONS_MAX: usize = 10_000;
+
+impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
+    pub(super) fn new(handler: H) -> ServerBuilder<H> {
+        ServerBuilder {
+            handler,
+            settings: Settings::default(),
+            sinks: Sinks::default(),
+            max_connections: CONNECTIONS_MAX,
+            runtime: crate::runtime::Runtime::builder(),
+            config: Config { name: "http".into(), ..Config::default() },
+            transport: None,
+        }
+    }
+
+    /// How connections are served.
+    pub fn settings(mut self, settings: Settings) -> ServerBuilder<H> {
+        self.settings = settings;
+        self
+    }
+
+    /// Where records go. Default: nowhere.
+    pub fn sinks(mut self, sinks: Sinks) -> ServerBuilder<H> {
+        self.sinks = sinks;
+        self
+    }
+
+    /// How many callers are served at a time; others are told to come again. Default: 10,000.
+    pub fn max_connections(mut self, max: usize) -> ServerBuilder<H> {
+        self.max_connections = max;
+        self
+    }
+
+    /// The settings of each poller, where it has pollers of its own.
+    pub fn config(mut self, config: Config) -> ServerBuilder<H> {
+        self.config = config;
+        self
+    }
+
+    /// How many threads compute for its handlers, where it has threads of its own. Default: the CPUs.
+    pub fn compute_threads(mut self, threads: usize) -> ServerBuilder<H> {
+        self.runtime = self.runtime.compute_threads(threads);
+        self
+    }
+
+    /// What lies between the bytes and a caller's socket, such as TLS. Default: nothing.
+    pub fn transport(
+        mut self,
+        transport: impl Fn(Plain) -> Wire + Send + Sync + 'static,
+    ) -> ServerBuilder<H> {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Starts it on pollers of its own, one for each of the listeners. Each has a handler of its own, a clone.
+    ///
+    /// # Errors
+    /// When a thread cannot be started or a poller not be made.
+    pub fn start(self, listeners: Listeners) -> io::Result<Server> {
+        let address = listeners.address();
+        let config = self.config.clone();
+        let mut runtime = self.runtime.name(config.name.clone()).config(config).pollers(0);
+        let census = Census::new(self.max_connections);
+        for socket in listeners.into_sockets() {
+            let part = Part {
+                handler: self.handler.clone(),
+                settings: self.settings.clone(),
+                sinks: self.sinks.clone(),
+                census: census.clone(),
+                transport: self.transport.clone(),
+            };
+            runtime = runtime.poller(move |poller: &mut Poller| part.listen(poller, socket).map(drop));
+        }
+        Ok(Server { address, runtime: runtime.build()? })
+    }
+
+    /// Starts it on the pollers of a runtime that is there already, one listener after another.
+    ///
+    /// # Errors
+    /// When a poller cannot listen or has ended, or this is called on one of the runtime's own threads, which cannot wait
+    /// for itself.
+    pub fn start_on(self, runtime: &RuntimeHandle, listeners: Listeners) -> io::Result<Serving> {
+        runtime.check_thread().map_err(io::Error::other)?;
+        let serving =
+            Serving { address: listeners.address(), runtime: runtime.clone(), listeners: Mutex::default() };
+        let census = Census::new(self.max_connections);
+        let (tell, told) = mpsc::channel();
+        for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
+            let poller = index % runtime.poller_count();
+            let part = Part {
+                handler: self.handler.clone(),
+                settings: self.settings.clone(),
+                sinks: self.sinks.clone(),
+                census: census.clone(),
+                transport: self.transport.clone(),
+            };
+            let tell = tell.clone();
+            let listen = move |here: &mut Poller| {
+                let _ = tell.send(part.listen(here, socket).map(|id| (poller, id)));
+            };
+            runtime.submit_to(poller, Box::new(listen));
+        }
+        drop(tell);
+        let mut outcome = Ok(());
+        for listener in told {
+            match listener {
+                Ok(listener) => serving.lock().push(listener),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        if outcome.is_err() {
+            serving.close();
+        } else if serving.lock().is_empty() {
+            outcome = Err(io::Error::other("the runtime has ended"));
+        }
+        outcome.map(|()| serving)
+    }
+}
+
+impl<H: Handler> Part<H> {
+    /// On the poller's own thread.
+    fn listen(self, poller: &mut Poller, socket: std::net::TcpListener) -> io::Result<ListenerId> {
+        let here = RuntimeHandle::of_poller();
+        let here = here.ok_or_else(|| io::Error::other("this is no poller of a runtime"))?;
+        let handler = Box::new(self.handler);
+        let service = Service::new(handler, here, self.settings, self.sinks, self.census, poller.now());
+        poller.listen(socket, Box::new(Door::new(Rc::new(service)).with_transport(self.transport)))
+    }
+}
+
+impl Serving {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets nobody in any more. Connections go on.
+    pub fn close(&self) {
+        for (poller, id) in self.lock().drain(..) {
+            self.runtime.submit_to(poller, Box::new(move |poller: &mut Poller| poller.close_listener(id)));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(usize, ListenerId)>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H> fmt::Debug for ServerBuilder<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("address", &self.address).finish_non_exhaustive()
+    }
+}

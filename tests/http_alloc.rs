@@ -1,0 +1,76 @@
+//! A request on a kept connection allocates nothing: a counting allocator around the poller's thread.
+#![cfg(feature = "http")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use support::Wire;
+use tidegate::http::{ExchangeContext, Server, Settings};
+use tidegate::net::{Listeners, PacingBuilder};
+use tidegate::task::Series;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; the counter does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Says hello; and at `/count`, how often its thread has allocated before the request.
+fn hello(exchange: &mut Series<ExchangeContext>) {
+    let count = ALLOCATIONS.get();
+    let reply = &mut exchange.context.reply;
+    reply.fields.add("Content-Type", "text/plain");
+    reply.fields.add("X-Number", 42);
+    reply.body = "Hello, World!".into();
+    if exchange.context.request().target() == b"/count" {
+        exchange.context.reply.body = count.to_string().into();
+    }
+}
+
+#[test]
+fn a_request_on_a_kept_connection_allocates_nothing() {
+    let limited = PacingBuilder { connection: Some(1 << 40), client: Some(1 << 40), total: Some(1 << 40) };
+    for rates in [PacingBuilder::default(), limited] {
+        let settings = Settings { pacing: rates.build(), ..Settings::default() };
+        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
+        let server = Server::builder(hello).settings(settings).start(listeners).unwrap();
+        let mut client = Wire::connect(server.address());
+        let count = |client: &mut Wire| client.get("/count").body_text().parse::<u64>().unwrap();
+        // Pools and buffers have been filled then; asking twice shows what asking costs.
+        (0..100).for_each(|_| drop(client.get("/")));
+        count(&mut client);
+        let (before, asked) = (count(&mut client), count(&mut client));
+        for _ in 0..300 {
+            let reply = client.get("/");
+            assert_eq!((reply.body_text().as_str(), reply.field("x-number")), ("Hello, World!", "42"));
+        }
+        let after = count(&mut client);
+        // The timer wheel, as it turns, moves an entry once in a while.
+        assert!(after - asked <= asked - before + 10, "300 requests allocated {} times", after - asked);
+        server.handles().shutdown(std::time::Duration::ZERO);
+        server.join().unwrap();
+    }
+}
