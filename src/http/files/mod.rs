@@ -28,7 +28,7 @@ use crate::http::Reply;
 use crate::http::StatusCode;
 use crate::http::body::{Body, FileId, Intake};
 use crate::http::codec::request::Request;
-use crate::http::codec::target::Target;
+use crate::http::codec::target::{Target, encode_path};
 use crate::http::{ExchangeContext, Handler};
 use crate::task::{Series, blocking};
 use conditional::{Validators, Verdict};
@@ -40,12 +40,26 @@ use range::Asked;
 #[derive(Clone, Debug)]
 pub struct Files {
     root: Arc<Root>,
+    /// Where the root is in the paths that are asked for: decoded, without slashes around it.
+    folder: Arc<[u8]>,
 }
 
 impl Files {
     /// Serves what is below `root`.
     pub fn new(root: Arc<Root>) -> Files {
-        Files { root }
+        Files { root, folder: Arc::default() }
+    }
+
+    /// Has the root stand below a path: `/static` serves `/static/a` from `a`. What is not below it is 404.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Files {
+        self.folder = path.trim_matches('/').as_bytes().into();
+        self
+    }
+
+    /// What it wants of the body of a request that it answers.
+    pub(in crate::http) fn wants() -> Intake {
+        Intake::Discard { max_bytes: BODY_MAX }
     }
 }
 
@@ -55,7 +69,7 @@ const BODY_MAX: u64 = 64 * 1024;
 impl Handler for Files {
     fn intake(&self, request: &Request) -> Intake {
         match *request.method() {
-            Method::GET | Method::HEAD | Method::OPTIONS => Intake::Discard { max_bytes: BODY_MAX },
+            Method::GET | Method::HEAD | Method::OPTIONS => Files::wants(),
             // Refused for its method, which says more than the size does of what would come.
             _ => Intake::Stream { max_bytes: u64::MAX },
         }
@@ -63,12 +77,12 @@ impl Handler for Files {
 
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {
         let (request, now) = (exchange.context.request().clone(), exchange.context.now());
-        match answer(&self.root, &request, now, true) {
+        match self.answer(&request, now, true) {
             Ok(reply) => exchange.context.reply = reply,
             Err(MayBlock) => {
-                let root = self.root.clone();
+                let files = self.clone();
                 // Allowed to wait, it cannot say that it would have to.
-                let job = move || answer(&root, &request, now, false);
+                let job = move || files.answer(&request, now, false);
                 exchange.push(blocking(job), |answered, exchange| {
                     exchange.context.reply = match answered {
                         Ok(Ok(reply)) => reply,
@@ -88,33 +102,36 @@ struct MayBlock;
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const INDEX: &[u8] = b"index.html";
 
-fn answer(root: &Root, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
-    match *request.method() {
-        Method::GET | Method::HEAD => {}
-        Method::OPTIONS => {
-            let mut reply = Reply::new(StatusCode::NO_CONTENT);
-            reply.fields.add("Allow", METHODS);
-            return Ok(reply);
+impl Files {
+    fn answer(&self, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::OPTIONS => return Ok(Reply::new(StatusCode::NO_CONTENT).with("Allow", METHODS)),
+            _ => return Ok(Reply::error(StatusCode::METHOD_NOT_ALLOWED).with("Allow", METHODS)),
         }
-        _ => {
-            let mut reply = Reply::error(StatusCode::METHOD_NOT_ALLOWED);
-            reply.fields.add("Allow", METHODS);
-            return Ok(reply);
+        let mut target = match Target::parse(request.target()) {
+            Ok(target) => target,
+            Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
+        };
+        if target.is_hidden() || !target.strip_folder(&self.folder) {
+            return Ok(Reply::error(StatusCode::NOT_FOUND));
+        }
+        match find(&self.root, &target, cached_only) {
+            Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
+            Ok(Found::Page(page)) => Ok(page_reply(page)),
+            Ok(Found::Elsewhere) => Ok(self.redirect(&target)),
+            Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
+            Err(error) => Ok(Reply::error(status_of(&error, target.path()))),
         }
     }
-    let target = match Target::parse(request.target()) {
-        Ok(target) => target,
-        Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
-    };
-    if target.is_hidden() {
-        return Ok(Reply::error(StatusCode::NOT_FOUND));
-    }
-    match find(root, &target, cached_only) {
-        Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
-        Ok(Found::Page(page)) => Ok(page_reply(page)),
-        Ok(Found::Elsewhere) => Ok(redirect(&target)),
-        Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
-        Err(error) => Ok(Reply::error(status_of(&error, target.path()))),
+
+    fn redirect(&self, target: &Target<'_>) -> Reply {
+        let mut location = target.directory_location();
+        if !self.folder.is_empty() {
+            location = encode_path(&self.folder) + &location;
+        }
+        let said = format!("This is a directory: {location}");
+        Reply::explained(StatusCode::MOVED_PERMANENTLY, &said).with("Location", location)
     }
 }
 
@@ -265,14 +282,6 @@ fn page_reply(page: String) -> Reply {
     reply.fields.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
     reply.fields.add("Cache-Control", "no-cache");
     reply.body = Body::page(page.into_bytes());
-    reply
-}
-
-fn redirect(target: &Target<'_>) -> Reply {
-    let location = target.directory_location();
-    let mut reply =
-        Reply::explained(StatusCode::MOVED_PERMANENTLY, &format!("This is a directory: {location}"));
-    reply.fields.add("Location", location);
     reply
 }
 
