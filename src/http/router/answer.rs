@@ -1,4 +1,4 @@
-//! What handlers may give back, and what handlers may be.
+//! What handlers may give back, and handlers that are async.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -15,13 +15,6 @@ pub trait Answer {
     fn answer(self, context: &mut ExchangeContext);
 }
 
-/// A handler of a route: a closure `Fn(&mut Exchange)` that gives back an [`Answer`], or what [`asynchronous`] makes. `Kind`
-/// tells one from the other, and is never written.
-pub trait RouteHandler<Kind>: Send + Sync + 'static {
-    /// Answers, or adds the tasks that will.
-    fn call(&self, exchange: &mut Exchange);
-}
-
 /// What runs before a handler, a closure, says by this whether the request goes on: `()` and `Ok(())` let it, a
 /// [`Reply`] in `Some` or `ControlFlow::Break` answers it at once, and so does an error.
 pub trait GoesOn {
@@ -34,56 +27,31 @@ pub trait GoesOn {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidegate::http::router::{Router, asynchronous};
-/// use tidegate::task::{Dropped, sleep};
+/// use tidegate::http::router::{HttpError, Router, asynchronous};
+/// use tidegate::task::sleep;
 ///
 /// let router = Router::build(|routes| {
 ///     routes.get("/slow/{name}", asynchronous(|context, runtime| async move {
 ///         runtime.spawn(sleep(Duration::from_millis(10))).await?;
-///         Ok::<_, Dropped>(format!("hello, {}\n", context.path::<String>("name").unwrap_or_default()))
+///         let name: String = context.path("name")?;
+///         Ok::<_, HttpError>(format!("hello, {name}\n"))
 ///     }));
 /// })?;
 /// # Ok::<(), tidegate::http::router::RouteError>(())
 /// ```
-pub fn asynchronous<F, T>(make: F) -> Asynchronous<F>
+pub fn asynchronous<F, T>(make: F) -> impl Fn(&mut Exchange) + Send + Sync + 'static
 where
     F: Fn(Lent<ExchangeContext>, RuntimeHandle) -> T + Send + Sync + 'static,
     T: Future + Send + 'static,
     T::Output: Answer + Send + 'static,
 {
-    Asynchronous(Arc::new(make))
-}
-
-/// See [`asynchronous`].
-#[derive(Debug)]
-pub struct Asynchronous<F>(Arc<F>);
-
-/// Tells handlers that are futures from others.
-#[derive(Debug)]
-pub struct ByFuture;
-
-impl<F, A> RouteHandler<(A,)> for F
-where
-    F: Fn(&mut Exchange) -> A + Send + Sync + 'static,
-    A: Answer,
-{
-    fn call(&self, exchange: &mut Exchange) {
-        self(exchange).answer(&mut exchange.context);
-    }
-}
-
-impl<F, T> RouteHandler<ByFuture> for Asynchronous<F>
-where
-    F: Fn(Lent<ExchangeContext>, RuntimeHandle) -> T + Send + Sync + 'static,
-    T: Future + Send + 'static,
-    T::Output: Answer + Send + 'static,
-{
-    fn call(&self, exchange: &mut Exchange) {
+    let make = Arc::new(make);
+    move |exchange| {
         // Handlers run on pollers; elsewhere there would be no runtime to start anything on.
         let Some(runtime) = RuntimeHandle::of_poller() else {
             return exchange.context.refuse(StatusCode::SERVICE_UNAVAILABLE.into());
         };
-        let make = self.0.clone();
+        let make = make.clone();
         exchange.push_async(
             move |context| make(context, runtime),
             |answer, exchange| Ok(answer.answer(&mut exchange.context)),
@@ -110,6 +78,14 @@ impl Answer for &'static str {
 impl Answer for String {
     fn answer(self, context: &mut ExchangeContext) {
         context.reply = Reply::text(self);
+    }
+}
+
+/// Bytes of no type that is known.
+impl Answer for Vec<u8> {
+    fn answer(self, context: &mut ExchangeContext) {
+        let reply = Reply::new(StatusCode::OK);
+        context.reply = reply.with("Content-Type", "application/octet-stream").with_body(self);
     }
 }
 

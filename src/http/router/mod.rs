@@ -44,7 +44,7 @@ use crate::http::codec::request::Request;
 use crate::http::{ExchangeContext, Handler, Reply};
 use crate::task::{Outcome, Series};
 
-pub use answer::{Answer, Asynchronous, ByFuture, GoesOn, RouteHandler, asynchronous};
+pub use answer::{Answer, GoesOn, asynchronous};
 pub use cookie::Cookie;
 pub use cookies::Cookies;
 pub use error::HttpError;

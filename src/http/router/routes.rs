@@ -9,7 +9,7 @@ use tidegate_poller::budget::KeyedBudgets;
 use tidegate_poller::file::Root;
 use tidegate_poller::{Budget, Limit};
 
-use super::answer::{GoesOn, RouteHandler};
+use super::answer::{Answer, GoesOn};
 use super::pacing::{self, RoutePacing};
 use super::table::{RouteError, Table};
 use super::{After, Before, ErrorPage, Exchange, GroupEntry, HttpError, Inner, RouteEntry};
@@ -34,41 +34,71 @@ pub struct Route<'a> {
 /// What a route takes that says nothing of it.
 const BODY_MAX: u64 = 1024 * 1024;
 
-/// Adding routes. A route added twice, or a path that is none, is what [`Router::build`](super::Router::build) returns.
+/// Adding routes. A handler is a closure that gives back an [`Answer`]: what is said by `()` is what it has set in the
+/// context, or its tasks will. A route added twice, or a path that is none, is what [`Router::build`](super::Router::build) returns.
 impl Routes<'_> {
     /// GET; HEAD, too, unless that has a route of its own.
-    pub fn get<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
+    pub fn get<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
         self.route(Method::GET, path, handler)
     }
 
     /// POST.
-    pub fn post<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
+    pub fn post<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
         self.route(Method::POST, path, handler)
     }
 
     /// PUT.
-    pub fn put<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
+    pub fn put<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
         self.route(Method::PUT, path, handler)
     }
 
     /// PATCH.
-    pub fn patch<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
+    pub fn patch<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
         self.route(Method::PATCH, path, handler)
     }
 
     /// DELETE.
-    pub fn delete<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
+    pub fn delete<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
         self.route(Method::DELETE, path, handler)
     }
 
     /// Any one method.
-    pub fn route<K>(&mut self, method: Method, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
-        self.add(Some(method), path, move |exchange| handler.call(exchange))
+    pub fn route<A: Answer>(
+        &mut self,
+        method: Method,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
+        self.add(Some(method), path, move |exchange| handler(exchange).answer(&mut exchange.context))
     }
 
     /// Every method that has no route of its own.
-    pub fn any<K>(&mut self, path: &str, handler: impl RouteHandler<K>) -> Route<'_> {
-        self.add(None, path, move |exchange| handler.call(exchange))
+    pub fn any<A: Answer>(
+        &mut self,
+        path: &str,
+        handler: impl Fn(&mut Exchange) -> A + Send + Sync + 'static,
+    ) -> Route<'_> {
+        self.add(None, path, move |exchange| handler(exchange).answer(&mut exchange.context))
     }
 
     /// The files below a folder, as [`Files`] serves them.
@@ -79,6 +109,13 @@ impl Routes<'_> {
     /// The same, by a [`Files`] with settings of its own.
     pub fn serve_files(&mut self, path: &str, files: Files) {
         let path = path.trim_end_matches('/');
+        if self.prefix.contains('{') || path.contains('{') {
+            let pattern = format!("{}{path}", self.prefix);
+            self.plan
+                .error
+                .get_or_insert(RouteError::new(pattern, "files stand below a path without parameters"));
+            return;
+        }
         let files = Arc::new(files.below(&format!("{}{path}", self.prefix)));
         let intake = files.wants();
         for path in [path.to_owned(), format!("{path}/"), format!("{path}/{{*file}}")] {

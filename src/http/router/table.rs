@@ -66,6 +66,12 @@ pub struct RouteError {
     why: String,
 }
 
+impl RouteError {
+    pub(super) fn new(pattern: String, why: impl Into<String>) -> RouteError {
+        RouteError { pattern, why: why.into() }
+    }
+}
+
 impl Table {
     /// Adds a route; `None` is every method that has no other.
     pub(super) fn add(
@@ -75,7 +81,7 @@ impl Table {
         group: usize,
         route: usize,
     ) -> Result<(), RouteError> {
-        let fail = |why: String| RouteError { pattern: pattern.to_owned(), why };
+        let fail = |why: String| RouteError::new(pattern.to_owned(), why);
         if !pattern.starts_with('/') {
             return Err(fail("a path starts with a slash".into()));
         }
