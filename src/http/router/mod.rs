@@ -30,6 +30,8 @@ mod chain;
 mod cookies;
 mod error;
 mod extract;
+#[cfg(feature = "multipart")]
+mod multipart;
 mod pacing;
 mod routes;
 mod table;
@@ -50,6 +52,8 @@ pub use cookies::Cookies;
 pub use error::HttpError;
 #[cfg(feature = "json")]
 pub use extract::Json;
+#[cfg(feature = "multipart")]
+pub use multipart::{Form, UploadedFile, Uploads};
 pub use pacing::{by_address, by_header, by_path};
 pub use routes::{Route, Routes};
 pub use table::RouteError;
