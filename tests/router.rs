@@ -262,6 +262,7 @@ fn what_a_request_says_comes_as_values_or_as_an_error_that_names_it() {
         let (found, text) = both(&web.ask("POST", target, &fields, body));
         assert!(found == status && text.trim_end().ends_with(expected), "{target} {body}: {found} {text:?}");
     }
+    assert_eq!(web.ask("POST", "/json", "", &"x".repeat(201)).head.status, 413);
     // curl keeps cookies as browsers do.
     let scratch = Scratch::new("cookies").unwrap();
     let jar = scratch.path().join("jar");

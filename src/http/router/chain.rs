@@ -13,18 +13,15 @@ use crate::http::codec::target::split;
 use crate::http::{ExchangeContext, Reply, StatusCode};
 use crate::task::{Continuation, Outcome, SeriesError, Task, TaskExt as _};
 
-/// What is read of a body that no route wants, so that the connection can go on.
-const UNWANTED_MAX: u64 = 64 * 1024;
-
 /// What the route wants of the body. Without one there is no need to look.
 pub(super) fn intake(inner: &Inner, request: &Request) -> Intake {
-    let unwanted = Intake::Discard { max_bytes: UNWANTED_MAX };
     if !request.has_body() {
-        return unwanted;
+        return Intake::Discard { max_bytes: 0 };
     }
     match find(inner, request).map(|found| found.way) {
         Ok(Way::Route(route)) => inner.routes[route].intake,
-        _ => unwanted,
+        // What is refused is refused at once: nobody reads this.
+        _ => Intake::Stream { max_bytes: u64::MAX },
     }
 }
 

@@ -117,14 +117,13 @@ impl Routes<'_> {
             return;
         }
         let files = Arc::new(files.below(&format!("{}{path}", self.prefix)));
-        let intake = files.wants();
         for path in [path.to_owned(), format!("{path}/"), format!("{path}/{{*file}}")] {
             // The folder itself, where it is all there is.
             if path.is_empty() && self.prefix.is_empty() {
                 continue;
             }
             let files = files.clone();
-            self.add(None, &path, move |exchange| files.handle(exchange)).intake(intake);
+            self.add(Some(Method::GET), &path, move |exchange| files.handle(exchange)).intake(Files::wants());
         }
     }
 
