@@ -27,6 +27,8 @@
 
 mod answer;
 mod chain;
+#[cfg(feature = "compression")]
+mod compression;
 mod cookies;
 mod error;
 mod extract;
@@ -47,6 +49,8 @@ use crate::http::{ExchangeContext, Handler, Reply};
 use crate::task::{Outcome, Series};
 
 pub use answer::{Answer, GoesOn, asynchronous};
+#[cfg(feature = "compression")]
+pub use compression::{Coding, Compression};
 pub use cookie::Cookie;
 pub use cookies::Cookies;
 pub use error::HttpError;
