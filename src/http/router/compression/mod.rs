@@ -100,12 +100,12 @@ impl Compression {
                 return;
             }
         }
-        reply.fields.add(header::CONTENT_ENCODING, coding.name());
+        reply.fields.add("Content-Encoding", coding.name());
         // What was said of the bytes does not hold for these: ranges are of the others, and so is a strong tag.
         reply.fields.remove(header::ACCEPT_RANGES);
         let tag = reply.fields.get(header::ETAG).map(|tag| String::from_utf8_lossy(tag).into_owned());
         if let Some(tag) = tag.filter(|tag| !tag.starts_with("W/")) {
-            reply.fields.set(header::ETAG, format_args!("W/{tag}"));
+            reply.fields.set("ETag", format_args!("W/{tag}"));
         }
     }
 
@@ -165,7 +165,7 @@ fn vary(reply: &mut Reply) {
         item == b"*" || item.eq_ignore_ascii_case(b"accept-encoding")
     });
     if !is_said {
-        reply.fields.add(header::VARY, "Accept-Encoding");
+        reply.fields.add("Vary", "Accept-Encoding");
     }
 }
 
