@@ -12,7 +12,7 @@ use router_support::{Web, both};
 use serde::{Deserialize, Serialize};
 use support::{Wire, program};
 use tidegate::http::router::{Cookie, Exchange, HttpError, Json, asynchronous};
-use tidegate::http::{ExchangeContext, Method, Reply, StatusCode};
+use tidegate::http::{ExchangeContext, Files, Method, Reply, StatusCode};
 use tidegate::poller::file::Root;
 use tidegate::task::{Dropped, Error, go, sleep};
 use tidegate_meter::scratch::Scratch;
@@ -360,6 +360,38 @@ fn files_are_served_below_a_path() {
         assert_eq!(both(&part), (206, "ex".into()));
     }
     assert_eq!(web.get("/static/special").body_text(), "special");
+}
+
+#[test]
+fn files_from_memory_are_those_on_disk() {
+    let site = Scratch::new("router-cache").unwrap();
+    let path = site.path().join("a.txt");
+    std::fs::write(&path, "first text").unwrap();
+    std::fs::write(site.path().join("large.bin"), vec![7; 200_000]).unwrap();
+    let files = Files::new(Arc::new(Root::open(site.path()).unwrap())).cached(1_000_000);
+    let web = Web::of(|routes| {
+        routes.serve_files("/", files);
+        routes.errors(|_, error| Reply::text(format!("own page: {}", error.status())));
+    });
+    let first = web.get("/a.txt");
+    assert_eq!(both(&first), (200, "first text".into()));
+    let tag = first.field("etag").to_owned();
+    // What the disk has now is not looked at before a second is over; what is in memory has the same validators.
+    std::fs::write(&path, "another, and longer").unwrap();
+    let again = web.get("/a.txt");
+    assert_eq!((again.body_text(), again.field("etag")), ("first text".into(), tag.as_str()));
+    let part = web.ask("GET", "/a.txt", &format!("Range: bytes=-4\r\nIf-Range: {tag}\r\n"), "");
+    assert_eq!((both(&part), part.field("content-range")), ((206, "text".into()), "bytes 6-9/10"));
+    assert_eq!(web.ask("GET", "/a.txt", &format!("If-None-Match: {tag}\r\n"), "").head.status, 304);
+    assert_eq!(web.ask("HEAD", "/a.txt", "", "").field("content-length"), "10");
+    support::await_that("the new text", || {
+        (web.get("/a.txt").body_text() == "another, and longer").then_some(())
+    });
+    std::fs::remove_file(&path).unwrap();
+    support::await_that("it is gone", || (web.get("/a.txt").head.status == 404).then_some(()));
+    assert_eq!(web.get("/large.bin").body.len(), 200_000);
+    assert_eq!(both(&web.get("/none")), (404, "own page: 404 Not Found".into()));
+    assert_eq!(web.ask("PUT", "/large.bin", "", "x").field("allow"), "GET, HEAD, OPTIONS");
 }
 
 #[test]

@@ -5,20 +5,21 @@
 //! directories. What is not, and answers 404: names that start with a dot (save `/.well-known`), pipes, sockets,
 //! devices, and links that lead out of the root.
 
+mod cache;
 pub mod conditional;
 pub mod listing;
 pub mod mime;
 pub mod range;
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tidegate_poller::file::Root;
 use tidegate_poller::offload::Full;
@@ -31,6 +32,7 @@ use crate::http::codec::request::Request;
 use crate::http::codec::target::{Target, encode_path};
 use crate::http::{ExchangeContext, Handler};
 use crate::task::{Series, blocking};
+use cache::{Cache, FileVersion, Kept};
 use conditional::{Validators, Verdict};
 use listing::Entry;
 use mime::MediaType;
@@ -42,12 +44,14 @@ pub struct Files {
     root: Arc<Root>,
     /// Where the root is in the paths that are asked for: decoded, without slashes around it.
     folder: Arc<[u8]>,
+    /// Shared by all pollers; locked for a look-up, never while the disk is asked.
+    cache: Option<Arc<Mutex<Cache>>>,
 }
 
 impl Files {
     /// Serves what is below `root`.
     pub fn new(root: Arc<Root>) -> Files {
-        Files { root, folder: Arc::default() }
+        Files { root, folder: Arc::default(), cache: None }
     }
 
     /// Has the root stand below a path: `/static` serves `/static/a` from `a`. What is not below it is 404.
@@ -57,11 +61,26 @@ impl Files {
         self
     }
 
+    /// Keeps files in memory that are asked for, so many bytes of them at most; of them, those that were asked for longest
+    /// ago go first. Files of up to 1 MiB, or an eighth of the bound, are kept. Each is looked at on disk once a second at
+    /// most, so that a file that has changed is served as it was for so long.
+    ///
+    /// For crowds of small files: it saves opening them. Large ones go by `sendfile` from the kernel's own cache, which
+    /// needs no help.
+    #[must_use]
+    pub fn cached(mut self, max_bytes: u64) -> Files {
+        self.cache = Some(Arc::new(Mutex::new(Cache::new(max_bytes, GOOD_FOR))));
+        self
+    }
+
     /// What it wants of the body of a request that it answers.
     pub(in crate::http) fn wants() -> Intake {
         Intake::Discard { max_bytes: BODY_MAX }
     }
 }
+
+/// How long what is in memory is served without a look at the disk.
+const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// The most of a request body that is read, to be thrown away.
 const BODY_MAX: u64 = 64 * 1024;
@@ -116,8 +135,10 @@ impl Files {
         if target.is_hidden() || !target.strip_folder(&self.folder) {
             return Ok(Reply::error(StatusCode::NOT_FOUND));
         }
-        match find(&self.root, &target, cached_only) {
-            Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
+        match self.find(&target, now, cached_only) {
+            Ok(Found::File(content, version, media)) => {
+                Ok(file_reply(request, content, &version, media, now))
+            }
             Ok(Found::Page(page)) => Ok(page_reply(page)),
             Ok(Found::Elsewhere) => Ok(self.redirect(&target)),
             Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
@@ -136,53 +157,99 @@ impl Files {
 }
 
 enum Found {
-    File {
-        file: File,
-        metadata: Metadata,
-        media: MediaType,
-    },
+    File(Content, FileVersion, MediaType),
     /// A directory without an index.
     Page(String),
     /// A directory, asked for without the slash that makes links in it work.
     Elsewhere,
 }
 
-fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
-    if !target.names_directory() {
-        let file = match root.file(as_path(target.path()), cached_only) {
+/// What a file's reply carries.
+enum Content {
+    File(File),
+    Kept(Kept),
+}
+
+impl Files {
+    fn find(&self, target: &Target<'_>, now: SystemTime, cached_only: bool) -> io::Result<Found> {
+        let index = target.names_directory().then(|| index_of(target.path()));
+        let (path, media) = match &index {
+            Some(index) => (index.as_slice(), MediaType::of(INDEX)),
+            None => (target.path(), MediaType::of(target.path())),
+        };
+        if let Some(kept) = self.with_cache(|cache| cache.fresh(path, now)) {
+            let version = kept.version;
+            return Ok(Found::File(Content::Kept(kept), version, media));
+        }
+        let file = match self.root.file(as_path(path), cached_only) {
+            Ok(file) => file,
+            Err(error) if index.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                return self.list(target, cached_only);
+            }
             // A folder whose names may not be listed may still be entered, and have an index.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-                return match root.file(as_path(&index_of(target.path())), cached_only) {
+            Err(error) if index.is_none() && error.raw_os_error() == Some(libc::EACCES) => {
+                return match self.root.file(as_path(&index_of(path)), cached_only) {
                     Ok(_) => Ok(Found::Elsewhere),
                     Err(unknown) if unknown.kind() == io::ErrorKind::WouldBlock => Err(unknown),
                     Err(_) => Err(error),
                 };
             }
-            opened => opened?,
+            Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
-        return match metadata.file_type() {
-            kind if kind.is_file() => Ok(Found::File { file, metadata, media: MediaType::of(target.path()) }),
+        match metadata.file_type() {
+            kind if kind.is_file() => {
+                let version = FileVersion::of(&metadata);
+                let content = self.content(path, file, &version, now, cached_only)?;
+                Ok(Found::File(content, version, media))
+            }
+            _ if index.is_some() => self.list(target, cached_only),
             kind if kind.is_dir() => Ok(Found::Elsewhere),
             _ => Err(io::ErrorKind::NotFound.into()),
-        };
-    }
-    match root.file(as_path(&index_of(target.path())), cached_only) {
-        Ok(file) => {
-            let metadata = file.metadata()?;
-            if metadata.is_file() {
-                return Ok(Found::File { file, metadata, media: MediaType::of(INDEX) });
-            }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
     }
-    if cached_only {
-        return Err(io::ErrorKind::WouldBlock.into());
+
+    /// A file that is open, or the same from memory. Reading it to keep it there may block.
+    fn content(
+        &self,
+        path: &[u8],
+        file: File,
+        version: &FileVersion,
+        now: SystemTime,
+        cached_only: bool,
+    ) -> io::Result<Content> {
+        if let Some(kept) = self.with_cache(|cache| cache.same(path, version, now)) {
+            return Ok(Content::Kept(kept));
+        }
+        if self.with_cache(|cache| cache.takes(version.length).then_some(())).is_none() {
+            return Ok(Content::File(file));
+        }
+        if cached_only {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = Vec::new();
+        // One more, so that one that has grown is noticed.
+        (&file).take(version.length + 1).read_to_end(&mut bytes)?;
+        // What was written to meanwhile is neither of both versions.
+        if bytes.len() as u64 != version.length || FileVersion::of(&file.metadata()?) != *version {
+            return Ok(Content::File(file));
+        }
+        let kept = self.with_cache(|cache| Some(cache.keep(path, bytes.into(), *version, now)));
+        Ok(kept.map_or(Content::File(file), Content::Kept))
     }
-    let directory = root.file(as_path(target.path()), false)?;
-    let (entries, truncated) = entries(root, &directory, as_path(target.path()))?;
-    Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+
+    fn list(&self, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
+        if cached_only {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let directory = self.root.file(as_path(target.path()), false)?;
+        let (entries, truncated) = entries(&self.root, &directory, as_path(target.path()))?;
+        Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+    }
+
+    fn with_cache<R>(&self, look: impl FnOnce(&mut Cache) -> Option<R>) -> Option<R> {
+        look(&mut self.cache.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn index_of(directory: &[u8]) -> Vec<u8> {
@@ -227,13 +294,13 @@ fn entries(root: &Root, directory: &File, path: &Path) -> io::Result<(Vec<Entry>
 
 fn file_reply(
     request: &Request,
-    file: File,
-    metadata: &Metadata,
+    content: Content,
+    version: &FileVersion,
     media: MediaType,
     now: SystemTime,
 ) -> Reply {
-    let length = metadata.len();
-    let validators = Validators::new(length, metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), now);
+    let length = version.length;
+    let validators = Validators::new(length, version.inode, version.seconds, version.nanos, now);
     let asked = match conditional::weigh(request, &validators) {
         Verdict::Failed => return Reply::error(StatusCode::PRECONDITION_FAILED),
         Verdict::NotModified => {
@@ -263,8 +330,14 @@ fn file_reply(
     if status == StatusCode::PARTIAL_CONTENT {
         reply.fields.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
     }
-    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-    reply.body = Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start };
+    reply.body = match content {
+        Content::File(file) => {
+            let id = FileId { device: version.device, inode: version.inode };
+            Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start }
+        }
+        Content::Kept(Kept { bytes, hash, .. }) if part == (0..length) => Body::Page { bytes, hash },
+        Content::Kept(kept) => Body::Bytes(kept.bytes[part.start as usize..part.end as usize].to_vec()),
+    };
     reply
 }
 

@@ -50,10 +50,20 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
             context.refuse(status.into());
         }
     }
+    if let Way::Route(route) = context.matched.way
+        && inner.routes[route].makes_pages
+        && group.errors.is_some()
+        && is_error(context.reply.status)
+    {
+        context.refuse(HttpError::of_reply(&context.reply));
+    }
     if let Some(error) = context.matched.refused.take() {
         let mut page = group.errors.as_ref().map_or_else(|| error.page(), |errors| errors(context, &error));
         for (name, value) in error.fields().iter() {
             page.fields.add_bytes(name, value);
+        }
+        if page.status == StatusCode::OK {
+            page.status = error.status();
         }
         page.close |= context.reply.close;
         context.reply = page;
@@ -64,6 +74,10 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
     if let Way::Route(route) = context.matched.way {
         inner.routes[route].pacing.apply(context);
     }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 fn find(inner: &Inner, request: &Request) -> Result<Matched, &'static str> {

@@ -64,6 +64,17 @@ impl HttpError {
         Reply::explained(self.status, &self.advice)
     }
 
+    /// The error that a page of the library says, without its words.
+    pub(super) fn of_reply(reply: &Reply) -> HttpError {
+        let mut error = HttpError::new(reply.status);
+        for (name, value) in
+            reply.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"))
+        {
+            error.fields.add_bytes(name, value);
+        }
+        error
+    }
+
     /// Something went wrong that is nobody else's business: 500, and the log has more.
     fn internal(error: &dyn fmt::Display) -> HttpError {
         log::error!("a handler failed: {error}");

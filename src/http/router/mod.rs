@@ -83,6 +83,8 @@ struct RouteEntry {
     intake: Intake,
     pacing: RoutePacing,
     time: Option<Duration>,
+    /// The handler makes pages of its own for errors, which the group's go before.
+    makes_pages: bool,
 }
 
 /// What is done for all routes of a group, its own and what it has from the groups around it.

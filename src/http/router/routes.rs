@@ -123,7 +123,8 @@ impl Routes<'_> {
                 continue;
             }
             let files = files.clone();
-            self.add(Some(Method::GET), &path, move |exchange| files.handle(exchange)).intake(Files::wants());
+            let route = self.add(Some(Method::GET), &path, move |exchange| files.handle(exchange));
+            route.intake(Files::wants()).entry.makes_pages = true;
         }
     }
 
@@ -152,6 +153,7 @@ impl Routes<'_> {
             intake: Intake::Whole { max_bytes: BODY_MAX },
             pacing: RoutePacing::default(),
             time: None,
+            makes_pages: false,
         });
         Route { entry: &mut self.plan.routes[route] }
     }
@@ -173,7 +175,8 @@ impl Routes<'_> {
         self.plan.groups[self.group].own.after.push(after);
     }
 
-    /// Makes the page of an error; by default that is [`HttpError::page`]. The error's own fields are added to it.
+    /// Makes the page of an error; by default that is [`HttpError::page`]. The error's own fields are added to it, and its
+    /// status, where the page says 200.
     pub fn errors(&mut self, page: impl Fn(&ExchangeContext, &HttpError) -> Reply + Send + Sync + 'static) {
         let page: ErrorPage = Arc::new(page);
         self.plan.groups[self.group].own.errors = Some(page);
