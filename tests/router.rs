@@ -332,7 +332,9 @@ fn files_are_served_below_a_path() {
     let web = Web::of(|routes| {
         routes.get("/static/special", |_| "special");
         routes.files("/static/", root());
-        routes.group("/v1", |v1| v1.files("/files", root()));
+        routes.group("/v1", |v1| {
+            v1.files("/files", root());
+        });
         routes.after(|context| context.reply.fields.add("X-After", "ran"));
     });
     for prefix in ["/static", "/v1/files"] {

@@ -13,7 +13,9 @@ use tidegate::http::Settings;
 use tidegate::http::router::{by_address, by_header, by_path};
 use tidegate::net::PacingBuilder;
 use tidegate::poller::budget::KeyedBudgets;
+use tidegate::poller::file::Root;
 use tidegate::poller::{Budget, Limit};
+use tidegate_meter::scratch::Scratch;
 
 /// What goes through a route, in these tests.
 const RATE: u64 = 1_000_000;
@@ -58,12 +60,15 @@ fn film(_: &mut tidegate::http::router::Exchange) -> Reply {
 #[test]
 fn the_replies_of_a_route_share_its_budget_and_others_do_not() {
     let budget = Budget::builder("films").rate(RATE).build();
+    let site = Scratch::new("router-pacing").unwrap();
+    std::fs::write(site.path().join("film.bin"), &FILM[..20_000_000]).unwrap();
     let web = Web::of(|routes| {
         routes.get("/film", film).budget(&budget);
+        routes.files("/files", Root::open(site.path()).unwrap()).budget(&budget);
         routes.get("/short", |_| Reply::text(&FILM[..300_000])).budget(&budget);
         routes.get("/other", film);
     });
-    let rates = rates(&web, &[("/film", ""), ("/film", "")]);
+    let rates = rates(&web, &[("/film", ""), ("/files/film.bin", "")]);
     near(rates[0] + rates[1], RATE);
     near(rates[0], RATE / 2);
     // A connection that goes on to another route is held by this one's budget no more.

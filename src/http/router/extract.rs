@@ -13,6 +13,8 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::{Cookies, HttpError};
+#[cfg(feature = "json")]
+use crate::http::Reply;
 use crate::http::body::RequestBody;
 use crate::http::codec::target::split;
 use crate::http::{ExchangeContext, StatusCode};
@@ -133,18 +135,24 @@ impl ExchangeContext {
 pub struct Json<T>(pub T);
 
 #[cfg(feature = "json")]
-impl<T: serde::Serialize> super::Answer for Json<T> {
-    fn answer(self, context: &mut ExchangeContext) {
+impl<T: serde::Serialize> Json<T> {
+    /// The reply that carries it; 500 where it cannot be written as JSON (a map whose keys are no text), and the log says
+    /// why.
+    pub fn into_reply(self) -> Reply {
         match serde_json::to_vec(&self.0) {
-            Ok(bytes) => {
-                let reply = crate::http::Reply::new(StatusCode::OK);
-                context.reply = reply.with("Content-Type", "application/json").with_body(bytes);
-            }
+            Ok(bytes) => Reply::new(StatusCode::OK).with("Content-Type", "application/json").with_body(bytes),
             Err(error) => {
                 log::error!("an answer cannot be written as JSON: {error}");
-                context.refuse(StatusCode::INTERNAL_SERVER_ERROR.into());
+                Reply::error(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize> super::Answer for Json<T> {
+    fn answer(self, context: &mut ExchangeContext) {
+        context.reply = self.into_reply();
     }
 }
 

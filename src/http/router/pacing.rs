@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use tidegate_poller::budget::KeyedBudgets;
 use tidegate_poller::{Budget, Limit, sys};
@@ -19,7 +20,7 @@ pub(super) struct RoutePacing {
 }
 
 /// Finds the budget of an exchange's key.
-type Keyed = Box<dyn Fn(&ExchangeContext) -> Budget + Send + Sync>;
+type Keyed = Arc<dyn Fn(&ExchangeContext) -> Budget + Send + Sync>;
 
 impl RoutePacing {
     /// Says so in the reply. What the handler has said of its limit goes before it.
@@ -39,7 +40,7 @@ pub(super) fn keyed<K: Clone + Eq + Hash + ToString + Send + 'static>(
     budgets: KeyedBudgets<K>,
     key: impl Fn(&ExchangeContext) -> K + Send + Sync + 'static,
 ) -> Keyed {
-    Box::new(move |context| budgets.get(&key(context), sys::now()))
+    Arc::new(move |context| budgets.get(&key(context), sys::now()))
 }
 
 /// The client, by its address: the key of [`Pacing::clients`](crate::net::Pacing::clients), too.

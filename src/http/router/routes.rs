@@ -26,9 +26,9 @@ pub struct Routes<'a> {
     group: usize,
 }
 
-/// One route, to say more of it.
+/// One route, or those of a folder, to say more of it.
 pub struct Route<'a> {
-    entry: &'a mut RouteEntry,
+    entries: &'a mut [RouteEntry],
 }
 
 /// What a route takes that says nothing of it.
@@ -101,34 +101,37 @@ impl Routes<'_> {
         self.add(None, path, move |exchange| handler(exchange).answer(&mut exchange.context))
     }
 
-    /// The files below a folder, as [`Files`] serves them.
-    pub fn files(&mut self, path: &str, root: Root) {
-        self.serve_files(path, Files::new(Arc::new(root)));
+    /// The files below a folder, as [`Files`] serves them. What is said of the route holds for each of them.
+    pub fn files(&mut self, path: &str, root: Root) -> Route<'_> {
+        self.serve_files(path, Files::new(Arc::new(root)))
     }
 
     /// The same, by a [`Files`] with settings of its own.
-    pub fn serve_files(&mut self, path: &str, files: Files) {
+    pub fn serve_files(&mut self, path: &str, files: Files) -> Route<'_> {
+        let first = self.plan.routes.len();
         let path = path.trim_end_matches('/');
-        if self.prefix.contains('{') || path.contains('{') {
-            let pattern = format!("{}{path}", self.prefix);
-            self.plan
-                .error
-                .get_or_insert(RouteError::new(pattern, "files stand below a path without parameters"));
-            return;
+        let whole = format!("{}{path}", self.prefix);
+        if whole.contains('{') {
+            let why = "files stand below a path without parameters";
+            self.plan.error.get_or_insert(RouteError::new(whole, why));
+            return Route { entries: &mut [] };
         }
-        let files = Arc::new(files.below(&format!("{}{path}", self.prefix)));
-        for path in [path.to_owned(), format!("{path}/"), format!("{path}/{{*file}}")] {
+        let files = Arc::new(files.below(&whole));
+        for end in ["", "/", "/{*file}"] {
             // The folder itself, where it is all there is.
-            if path.is_empty() && self.prefix.is_empty() {
+            if whole.is_empty() && end.is_empty() {
                 continue;
             }
             let files = files.clone();
-            let route = self.add(Some(Method::GET), &path, move |exchange| files.handle(exchange));
-            route.intake(Files::wants()).entry.makes_pages = true;
+            let route =
+                self.add(Some(Method::GET), &format!("{path}{end}"), move |exchange| files.handle(exchange));
+            route.each(|entry| (entry.intake, entry.makes_pages) = (Files::wants(), true));
         }
+        Route { entries: &mut self.plan.routes[first..] }
     }
 
-    /// A group of routes below a prefix, with what is done for them besides what is done for all in this one.
+    /// A group of routes below a prefix, with what is done for them besides what is done for all in this one. The path `""`
+    /// in it is the prefix itself.
     pub fn group(&mut self, prefix: &str, describe: impl FnOnce(&mut Routes<'_>)) {
         let prefix = format!("{}{}", self.prefix, prefix.trim_end_matches('/'));
         let group = self.plan.groups.len();
@@ -155,7 +158,7 @@ impl Routes<'_> {
             time: None,
             makes_pages: false,
         });
-        Route { entry: &mut self.plan.routes[route] }
+        Route { entries: &mut self.plan.routes[route..] }
     }
 }
 
@@ -201,7 +204,11 @@ impl Route<'_> {
     }
 
     fn intake(self, intake: Intake) -> Self {
-        self.entry.intake = intake;
+        self.each(|entry| entry.intake = intake)
+    }
+
+    fn each(self, mut set: impl FnMut(&mut RouteEntry)) -> Self {
+        self.entries.iter_mut().for_each(&mut set);
         self
     }
 }
@@ -210,14 +217,12 @@ impl Route<'_> {
 impl Route<'_> {
     /// Gives each reply this limit, in place of its connection's, unless the handler gives it one.
     pub fn limit(self, limit: &Limit) -> Self {
-        self.entry.pacing.limit = Some(limit.clone());
-        self
+        self.each(|entry| entry.pacing.limit = Some(limit.clone()))
     }
 
     /// Exempts the first bytes of each reply from the limit, in place of the server's `rate_after`.
     pub fn after(self, bytes: u64) -> Self {
-        self.entry.pacing.after = Some(bytes);
-        self
+        self.each(|entry| entry.pacing.after = Some(bytes))
     }
 
     /// Has all replies share a budget, besides what their connections spend through.
@@ -227,8 +232,7 @@ impl Route<'_> {
 
     /// The same, with a weight among those who share the budget.
     pub fn budget_weighted(self, budget: &Budget, weight: u32) -> Self {
-        self.entry.pacing.budgets.push((budget.clone(), weight));
-        self
+        self.each(|entry| entry.pacing.budgets.push((budget.clone(), weight)))
     }
 
     /// Has the replies with one key share a budget. Keys: [`by_address`](super::by_address),
@@ -239,14 +243,13 @@ impl Route<'_> {
         budgets: &KeyedBudgets<K>,
         key: impl Fn(&ExchangeContext) -> K + Send + Sync + 'static,
     ) -> Self {
-        self.entry.pacing.keyed.push(pacing::keyed(budgets.clone(), key));
-        self
+        let keyed = pacing::keyed(budgets.clone(), key);
+        self.each(|entry| entry.pacing.keyed.push(keyed.clone()))
     }
 
     /// Answers 503 where it takes longer; see [`ExchangeContext::answer_within`].
     pub fn timeout(self, time: Duration) -> Self {
-        self.entry.time = Some(time);
-        self
+        self.each(|entry| entry.time = Some(time))
     }
 }
 
@@ -300,6 +303,6 @@ impl fmt::Debug for Routes<'_> {
 
 impl fmt::Debug for Route<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("intake", &self.entry.intake).finish_non_exhaustive()
+        f.debug_struct("Route").field("routes", &self.entries.len()).finish_non_exhaustive()
     }
 }

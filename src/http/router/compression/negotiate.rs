@@ -58,7 +58,7 @@ fn identity(fields: &[&[u8]]) -> u16 {
 
 fn find(fields: &[&[u8]], is_it: impl Fn(&[u8]) -> bool) -> Option<u16> {
     let items = fields.iter().flat_map(|list| list.split(|&b| b == b','));
-    items.map(|item| parted(item)).find(|(name, _)| is_it(name)).map(|(_, weight)| weight)
+    items.map(parted).find(|(name, _)| is_it(name)).map(|(_, weight)| weight)
 }
 
 fn parted(item: &[u8]) -> (&[u8], u16) {
