@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use router_support::{Web, both};
 use serde::{Deserialize, Serialize};
 use support::{Wire, program};
-use tidegate::http::router::{Cookie, Exchange, HttpError, Json, asynchronous};
+use tidegate::http::router::{BasicUser, Cookie, Cors, Exchange, HttpError, Json, asynchronous};
 use tidegate::http::{ExchangeContext, Files, Method, Reply, StatusCode};
 use tidegate::poller::file::Root;
 use tidegate::task::{Dropped, Error, go, sleep};
@@ -394,6 +394,73 @@ fn files_from_memory_are_those_on_disk() {
     assert_eq!(web.get("/large.bin").body.len(), 200_000);
     assert_eq!(both(&web.get("/none")), (404, "own page: 404 Not Found".into()));
     assert_eq!(web.ask("PUT", "/large.bin", "", "x").field("allow"), "GET, HEAD, OPTIONS");
+}
+
+#[test]
+fn other_sites_pages_may_what_they_are_told() {
+    let web = Web::of(|routes| {
+        routes.group("/open", |open| {
+            open.cors(Cors::any_origin().credentials());
+            open.get("/x", |_| "x");
+        });
+        routes.group("/named", |named| {
+            named.cors(
+                Cors::origins(["https://a.example"])
+                    .credentials()
+                    .expose(&["X-Count"])
+                    .methods(&[Method::PUT]),
+            );
+            named.put("/x", |_| "x");
+            named.get("/fails", |_| StatusCode::CONFLICT);
+        });
+    });
+    let asks = "Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-a, x-b\r\n";
+    let (right, wrong) = ("Origin: https://a.example\r\n", "Origin: https://b.example\r\n");
+    let open = web.ask("GET", "/open/x", wrong, "");
+    assert_eq!((open.field("access-control-allow-origin"), open.field("vary")), ("*", ""));
+    assert_eq!(open.field("access-control-allow-credentials"), "", "never for anybody");
+    assert_eq!(web.get("/open/x").field("access-control-allow-origin"), "");
+    let beforehand = web.ask("OPTIONS", "/named/x", &format!("{right}{asks}"), "");
+    assert_eq!(beforehand.head.status, 204);
+    for (field, value) in [
+        ("access-control-allow-origin", "https://a.example"),
+        ("access-control-allow-methods", "PUT"),
+        ("access-control-allow-headers", "x-a, x-b"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-max-age", "600"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(beforehand.field(field), value, "{field}");
+    }
+    let refused = web.ask("OPTIONS", "/named/x", &format!("{wrong}{asks}"), "");
+    assert!(
+        !refused.text.to_lowercase().contains("access-control") && refused.field("allow").contains("PUT")
+    );
+    let failed = web.ask("GET", "/named/fails", right, "");
+    assert_eq!((failed.head.status, failed.field("access-control-expose-headers")), (409, "X-Count"));
+}
+
+#[test]
+fn a_group_is_for_those_who_know_the_password() {
+    let web = Web::of(|routes| {
+        routes.group("/in", |inside| {
+            inside.basic_auth("the \"house\"", |name, password| (name, password) == ("ann", "se:cret ü"));
+            inside.get("/x", |exchange| exchange.context.data.get::<BasicUser>().map(|user| user.0.clone()));
+        });
+    });
+    assert_eq!(web.curl(&["-u", "ann:se:cret ü"], "/in/x"), b"ann");
+    for wrong in [
+        &[][..],
+        &["-u", "ann:"],
+        &["-u", "bob:se:cret ü"],
+        &["-H", "Authorization: Basic a"],
+        &["-H", "Authorization: Bearer YW5uOg=="],
+    ] {
+        let arguments = [wrong, &["-w", "%{http_code} %header{www-authenticate}"]].concat();
+        let said = String::from_utf8(web.curl(&arguments, "/in/x")).unwrap();
+        assert!(said.ends_with("401 Basic realm=\"the  house \", charset=\"UTF-8\""), "{wrong:?}: {said}");
+    }
+    assert_eq!(web.get("/in/none").head.status, 401, "nobody else learns what is here");
 }
 
 #[test]

@@ -26,10 +26,12 @@
 //! ```
 
 mod answer;
+mod auth;
 mod chain;
 #[cfg(feature = "compression")]
 mod compression;
 mod cookies;
+mod cors;
 mod error;
 mod extract;
 #[cfg(feature = "multipart")]
@@ -49,10 +51,12 @@ use crate::http::{ExchangeContext, Handler, Reply};
 use crate::task::{Outcome, Series};
 
 pub use answer::{Answer, GoesOn, asynchronous};
+pub use auth::BasicUser;
 #[cfg(feature = "compression")]
 pub use compression::{Coding, Compression};
 pub use cookie::Cookie;
 pub use cookies::Cookies;
+pub use cors::Cors;
 pub use error::HttpError;
 #[cfg(feature = "json")]
 pub use extract::Json;
