@@ -86,8 +86,8 @@ fn pictures(routes: &mut Routes<'_>, folder: PathBuf, downloads: &Budget) -> Res
         Ok::<_, HttpError>(())
     };
     routes.post("/pictures", receive).stream(200_000_000);
-    // All who download share the budget; the first 100 kB of each reply go at once.
-    routes.files("/pictures", root).budget(downloads).after(100_000);
+    // All who download share the budget.
+    routes.files("/pictures", root).budget(downloads);
     Ok(())
 }
 

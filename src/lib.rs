@@ -8,6 +8,8 @@
 //! | feature | brings |
 //! |---|---|
 //! | `http` | HTTP/1.1: codec, sessions, the file server |
+//! | `router` | routes, what runs before and after them, extraction, budgets of routes |
+//! | `json`, `multipart`, `compression` | for the router: JSON, forms with files, replies by gzip, brotli and zstd |
 //! | `access-log` | access log lines and the thread that writes them |
 //! | `cli` (default) | the program `tidegate`, and both of the above |
 

@@ -18,7 +18,7 @@
 //!         let square = n.checked_mul(n).ok_or(HttpError::bad_request("n is too large"))?;
 //!         Ok::<_, HttpError>(format!("{square}\n"))
 //!     });
-//!     routes.get("/zeros", |_| vec![0; 50_000_000]).budget(&downloads).after(1_000_000);
+//!     routes.get("/zeros", |_| vec![0; 50_000_000]).budget(&downloads);
 //! })?;
 //! let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
 //! serve(router, listeners, Settings::default(), Default::default(), 1_000, &Default::default())?.join()?;

@@ -220,7 +220,8 @@ impl Route<'_> {
         self.each(|entry| entry.pacing.limit = Some(limit.clone()))
     }
 
-    /// Exempts the first bytes of each reply from the limit, in place of the server's `rate_after`.
+    /// Exempts the first bytes of each reply from its connection's limit, or the route's, in place of the server's
+    /// `rate_after`. Budgets are charged with them all the same.
     pub fn after(self, bytes: u64) -> Self {
         self.each(|entry| entry.pacing.after = Some(bytes))
     }
