@@ -5,12 +5,13 @@ mod router_support;
 mod support;
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use router_support::Web;
 use support::program;
 use tidegate::http::router::{Compression, Exchange};
-use tidegate::http::{Body, Reply, StatusCode, body_stream};
+use tidegate::http::{Body, Files, Reply, StatusCode, body_stream};
 use tidegate::poller::file::Root;
 use tidegate::runtime::RuntimeHandle;
 use tidegate::task::{Dropped, future, sleep};
@@ -159,6 +160,48 @@ fn tags_and_ranges_stay_true() {
     let head = web.curl(&["--head", "--compressed", "-H", "Accept-Encoding: gzip"], "/files/large.txt");
     let head = String::from_utf8(head).unwrap();
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("Content-Encoding: gzip\r\n"), "{head}");
+}
+
+#[test]
+fn a_file_that_is_packed_already_is_sent_so() {
+    let site = Scratch::new("precompressed").unwrap();
+    let plain = site.path().join("a.js");
+    fs::write(&plain, words(50_000)).unwrap();
+    assert!(program("gzip").arg("-k").arg(&plain).status().unwrap().success());
+    fs::create_dir(site.path().join("a.js.zst")).unwrap();
+    fs::write(site.path().join("b.png"), "b").unwrap();
+    fs::write(site.path().join("b.png.gz"), "never").unwrap();
+    let root = Arc::new(Root::open(site.path()).unwrap());
+    let web = Web::of(|routes| {
+        routes.serve_files("/files", Files::new(root.clone()).precompressed());
+        routes.serve_files("/kept", Files::new(root).precompressed().cached(1_000_000));
+        routes.compress(Compression::new());
+    });
+    let packed = fs::metadata(site.path().join("a.js.gz")).unwrap().len();
+    for folder in ["/files", "/kept"] {
+        let target = format!("{folder}/a.js");
+        let (head, body, size) = fetch(&web, "zstd, gzip", &target);
+        assert!(body == words(50_000) && size == packed, "{folder}: {size} bytes, not {packed}");
+        for part in [
+            "content-encoding: gzip\r\n",
+            "content-type: text/javascript; charset=utf-8\r\n",
+            "accept-ranges",
+        ] {
+            assert!(head.contains(part), "{part} in {head}");
+        }
+        assert_eq!(head.matches("vary: accept-encoding\r\n").count(), 1, "{head}");
+        let whole = web.get(&target);
+        assert_eq!(
+            (whole.body.len(), whole.field("content-encoding"), whole.field("vary")),
+            (50_000, "", "Accept-Encoding")
+        );
+        let zipped = web.ask("GET", &target, "Accept-Encoding: gzip\r\n", "");
+        assert_ne!(whole.field("etag"), zipped.field("etag"));
+        let fields = format!("Accept-Encoding: gzip\r\nIf-None-Match: {}\r\n", zipped.field("etag"));
+        let same = web.ask("GET", &target, &fields, "");
+        assert_eq!((same.head.status, same.field("content-encoding")), (304, ""));
+        assert_eq!(web.ask("GET", &format!("{folder}/b.png"), "Accept-Encoding: gzip\r\n", "").body, b"b");
+    }
 }
 
 #[test]

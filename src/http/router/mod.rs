@@ -53,7 +53,7 @@ use crate::task::{Outcome, Series};
 pub use answer::{Answer, GoesOn, asynchronous};
 pub use auth::BasicUser;
 #[cfg(feature = "compression")]
-pub use compression::{Coding, Compression};
+pub use compression::Compression;
 pub use cookie::Cookie;
 pub use cookies::Cookies;
 pub use cors::Cors;

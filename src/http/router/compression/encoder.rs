@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 use zstd::zstd_safe::CParameter;
 
-use super::Coding;
+use crate::http::codec::coding::Coding;
 
 /// An encoder at work. What it has made lies in its buffer until it is taken.
 pub(super) enum Encoder {

@@ -5,7 +5,6 @@
 //! they are bounded: a reply beyond that goes as it is.
 
 mod encoder;
-mod negotiate;
 mod source;
 
 use std::fmt;
@@ -13,9 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use self::encoder::Encoder;
-pub use self::negotiate::Coding;
-use self::negotiate::{choose, gets_smaller};
 use super::Routes;
+use crate::http::codec::coding::{Coding, accepted, gets_smaller};
 use crate::http::{Body, ExchangeContext, Reply, StatusCode, header};
 
 /// What is encoded, and how much of it at a time. Clones share their count.
@@ -89,7 +87,7 @@ impl Compression {
         {
             return;
         }
-        let Some(coding) = choose(context.request()) else { return };
+        let Some(coding) = accepted(context.request()).next() else { return };
         let Some(permit) = Permit::take(&self.at_work) else { return };
         let reply = &mut context.reply;
         match encode(std::mem::take(&mut reply.body), coding, permit) {

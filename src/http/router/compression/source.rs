@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use tidegate_poller::Pull;
 
+use super::Permit;
 use super::encoder::Encoder;
-use super::{Coding, Permit};
 use crate::http::Body;
 use crate::http::body::{BodySource, BodyWaker, StreamBody, body_stream};
+use crate::http::codec::coding::Coding;
 use crate::http::codec::fields::Fields;
 use crate::runtime::RuntimeHandle;
 use crate::task::{Dropped, future, read_at};

@@ -16,6 +16,15 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// What a file in it has at the end of its name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Coding::Zstd => ".zst",
+            Coding::Brotli => ".br",
+            Coding::Gzip => ".gz",
+        }
+    }
+
     /// As fields name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -29,17 +38,15 @@ impl Coding {
 /// The first wins among those that the client likes alike: the one that takes least time for what it saves.
 const PREFERRED: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-/// What the client likes best; `None`: the body as it is. Where it is said to take neither that nor any of ours, it gets
-/// the body as it is all the same: better than none.
-pub(super) fn choose(request: &Request) -> Option<Coding> {
+/// What the client likes better than the body as it is, best first. Where it is said to take neither that nor any of ours,
+/// it gets the body as it is all the same: better than none.
+pub fn accepted(request: &Request) -> impl Iterator<Item = Coding> {
     let fields: Vec<&[u8]> = request.all("accept-encoding").collect();
-    let (best, weight) = PREFERRED
-        .iter()
-        .map(|coding| (*coding, weight(&fields, coding.name())))
-        // Of those with the same weight the last would win.
-        .rev()
-        .max_by_key(|(_, weight)| *weight)?;
-    (weight > 0 && weight >= identity(&fields)).then_some(best)
+    let least = identity(&fields).max(1);
+    let mut liked = PREFERRED.map(|coding| (coding, weight(&fields, coding.name())));
+    // Stable: of those with one weight, the first stays first.
+    liked.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+    liked.into_iter().filter(move |(_, weight)| *weight >= least).map(|(coding, _)| coding)
 }
 
 /// Thousandths, as the grammar has three digits. A coding that is not named is what the star says, or refused.
@@ -86,7 +93,7 @@ fn thousandths(text: &[u8]) -> u16 {
 }
 
 /// Whether bodies of a media type get smaller. What is packed already does not, and what is not known is left alone.
-pub(super) fn gets_smaller(media: &[u8]) -> bool {
+pub fn gets_smaller(media: &[u8]) -> bool {
     let media = media.split(|&b| b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     let Ok(media) = std::str::from_utf8(&media) else { return false };
     const TYPES: [&str; 18] = [
@@ -122,13 +129,12 @@ mod tests {
     use super::*;
     use crate::http::codec::request::{HeadLimits, Parsed, parse};
 
-    fn chosen(accepted: &str) -> Option<Coding> {
-        let lines: String =
-            accepted.split('|').map(|value| format!("Accept-Encoding: {value}\r\n")).collect();
+    fn chosen(said: &str) -> Option<Coding> {
+        let lines: String = said.split('|').map(|value| format!("Accept-Encoding: {value}\r\n")).collect();
         let text = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
         let mut request = Request::default();
         assert!(matches!(parse(text.as_bytes(), &HeadLimits::default(), &mut request), Parsed::Head { .. }));
-        choose(&request)
+        accepted(&request).next()
     }
 
     #[test]
