@@ -37,6 +37,7 @@ impl HttpSession {
         if series.is_over() {
             // Most are: the reply is taken from where it lies.
             series.context.body = RequestBody::None;
+            self.seat.handler.finish(&mut series.context, Ok(()));
             return self.reply_by(io, &mut series.context.reply);
         }
         match series.end_now() {
