@@ -9,6 +9,8 @@
 //! |---|---|
 //! | `http` | HTTP/1.1: codec, sessions, the file server |
 //! | `tls` | TLS for servers and clients |
+//! | `router` | routes, what runs before and after them, extraction, budgets of routes |
+//! | `json`, `multipart`, `compression` | for the router: JSON, forms with files, replies by gzip, brotli and zstd |
 //! | `access-log` | access log lines and the thread that writes them |
 //! | `cli` (default) | the program `tidegate`, and all of the above |
 

@@ -256,6 +256,41 @@ fn stream() {
 }
 
 #[test]
+fn api() {
+    let folder = Scratch::new("api").unwrap();
+    let path = folder.path().to_str().unwrap();
+    let server = Running::start("api", &["--folder", path, "--download-rate", "1000000"]);
+    let address = server.http_address();
+    let post = |target: &str, media: &str, body: &str| {
+        let length = body.len();
+        let fields =
+            format!("Host: x\r\nConnection: close\r\nContent-Type: {media}\r\nContent-Length: {length}");
+        ask(&address, &format!("POST {target} HTTP/1.1\r\n{fields}\r\n\r\n{body}"))
+    };
+    says(&get(&address, "/"), &["200 OK", "X-Content-Type-Options: nosniff", "\r\n\r\nhello\n"]);
+    says(&post("/notes", "application/json", r#"{"text":"a","tags":["x"]}"#), &["201 Created", "\r\n\r\n1"]);
+    says(&post("/notes", "application/json", r#"{"text":"b"}"#), &["201 Created", "\r\n\r\n2"]);
+    says(&get(&address, "/notes/2"), &["200 OK", r#"{"text":"b","tags":[]}"#]);
+    says(&get(&address, "/notes?tag=x"), &[r#"{"1":{"text":"a","tags":["x"]}}"#]);
+    says(
+        &get(&address, "/notes/7"),
+        &["404 Not Found", r#"{"error":"There is nothing of this name here."}"#],
+    );
+    says(&get(&address, "/notes/x"), &["400 Bad Request", "id in the path: invalid digit"]);
+    let wrong = post("/notes", "application/json", r#"{"text":1}"#);
+    says(&wrong, &["422 Unprocessable Entity", "text: invalid type: integer `1`, expected a string"]);
+    let picture = "p".repeat(600_000);
+    let form =
+        format!("--x\r\nContent-Disposition: form-data; name=p; filename=p\r\n\r\n{picture}\r\n--x--\r\n");
+    says(&post("/pictures", "multipart/form-data; boundary=x", &form), &["200 OK", "1.bin: 600000 bytes\n"]);
+    let began = Instant::now();
+    assert!(get(&address, "/pictures/1.bin").ends_with(&picture));
+    assert!(began.elapsed() > Duration::from_millis(300), "it has a rate");
+    says(&get(&address, "/ticks/1"), &["200 OK", "tick 1\n"]);
+    says(&get(&address, "/ticks/many"), &["400 Bad Request", "count in the path: invalid digit"]);
+}
+
+#[test]
 fn file_server() {
     let site = site();
     let server = Running::start("file_server", &[site.path().to_str().unwrap(), "100000"]);
@@ -366,7 +401,7 @@ fn the_tutorial_shows_what_runs() {
             }
         }
     }
-    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers"];
+    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers", "08-server"];
     let pages = tutorial.map(|page| (format!("docs/tutorial/{page}.md"), "#"));
     for (page, from) in pages.into_iter().chain([(String::from("README.md"), "## Compose work")]) {
         let text = std::fs::read_to_string(root.join(&page)).unwrap();

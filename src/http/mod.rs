@@ -1,7 +1,8 @@
 //! HTTP/1.1.
 //!
 //! The [`codec`] is pure: bytes to values and back. Bodies are whole or streams ([`body`]). On top of both, the [`server`]
-//! has a session on each socket and has a [`Handler`] answer; [`Files`] is the handler that serves a folder.
+//! has a session on each socket and has a [`Handler`] answer; [`Files`] is the handler that serves a folder, and the
+//! `router` (a feature) the one that has others by path and method.
 //!
 //! Names that other crates know, too, are those of the crate `http`: [`Method`], [`StatusCode`], [`Version`], [`header`].
 //!
@@ -25,6 +26,8 @@
 pub mod body;
 pub mod codec;
 pub mod files;
+#[cfg(feature = "router")]
+pub mod router;
 pub mod server;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};

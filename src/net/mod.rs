@@ -9,6 +9,6 @@ pub mod tls;
 mod udp;
 
 pub use listen::{ListenError, Listeners};
-pub use pacing::{Pacing, PacingBuilder};
+pub use pacing::{ClientKey, Pacing, PacingBuilder};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use udp::{DATAGRAM_MAX, Datagram, Receive, SendTo, UdpSocket};

@@ -1,6 +1,7 @@
 //! The codec: bytes to values and back. Pure: it knows no socket, no session and no clock.
 
 pub mod chunked;
+pub mod coding;
 pub mod dechunk;
 pub mod fields;
 pub mod request;

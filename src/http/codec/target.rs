@@ -28,14 +28,7 @@ pub type Malformed = &'static str;
 impl<'a> Target<'a> {
     /// Reads a request target.
     pub fn parse(target: &'a [u8]) -> Result<Target<'a>, Malformed> {
-        let target = strip_authority(target)?;
-        if target.contains(&b'#') {
-            return Err("A fragment (#) is for the browser and cannot stand in a request.");
-        }
-        let (path, query) = match target.iter().position(|&b| b == b'?') {
-            Some(at) => (&target[..at], Some(&target[at + 1..])),
-            None => (target, None),
-        };
+        let (path, query) = split(target)?;
         let decoded = decode(path)?;
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut slash = true;
@@ -57,6 +50,19 @@ impl<'a> Target<'a> {
     /// The path below the root, decoded, without a slash at either end; empty for the root itself.
     pub fn path(&self) -> &[u8] {
         &self.path
+    }
+
+    /// Takes a folder at its start away, given decoded and without slashes around it; false where it is not there.
+    pub fn strip_folder(&mut self, folder: &[u8]) -> bool {
+        if folder.is_empty() {
+            return true;
+        }
+        match self.path.strip_prefix(folder) {
+            Some([]) => self.path.clear(),
+            Some([b'/', rest @ ..]) => self.path = rest.to_vec(),
+            _ => return false,
+        }
+        true
     }
 
     /// Whether it was written as a directory, with a slash at its end.
@@ -86,6 +92,18 @@ impl<'a> Target<'a> {
             location.extend(percent_encode(query, QUERY));
         }
         location
+    }
+}
+
+/// The path of a target, and the query after its `?`, both as they were written.
+pub fn split(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
+    let target = strip_authority(target)?;
+    if target.contains(&b'#') {
+        return Err("A fragment (#) is for the browser and cannot stand in a request.");
+    }
+    match target.iter().position(|&b| b == b'?') {
+        Some(at) => Ok((&target[..at], Some(&target[at + 1..]))),
+        None => Ok((target, None)),
     }
 }
 

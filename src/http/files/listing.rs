@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::http::codec::target::{encode_part, encode_path};
+use crate::http::codec::target::encode_part;
 
 /// The most entries a page has. A directory can have millions; a page of them would help nobody and would have
 /// to be held in memory.
@@ -70,18 +70,19 @@ td+td,th+th{text-align:right;white-space:nowrap;font-variant-numeric:tabular-num
 tbody tr:hover{background:#8882}\
 a{text-decoration:none}a:hover{text-decoration:underline}";
 
-/// The path as links, one for each directory above.
+/// The path as links, one for each directory above. They are relative: wherever the root stands in the paths of the
+/// server, they stay below it.
 fn crumbs(html: &mut String, path: &[u8]) {
-    html.push_str("<a href=\"/\">/</a>");
-    if path.is_empty() {
-        return;
-    }
-    let mut end = 0;
-    for part in path.split(|&b| b == b'/') {
-        end += part.len();
+    let parts: Vec<&[u8]> = path.split(|&b| b == b'/').filter(|part| !part.is_empty()).collect();
+    let up = |levels: usize| if levels == 0 { "./".to_owned() } else { "../".repeat(levels) };
+    let _ = write!(html, "<a href=\"{}\">/</a>", up(parts.len()));
+    for (depth, part) in parts.iter().enumerate() {
         let name = String::from_utf8_lossy(part);
-        let _ = write!(html, "<a href=\"{}/\">{}</a>/", encode_path(&path[..end]), Text(&name));
-        end += 1;
+        let name = Text(&name);
+        let _ = match parts.len() - depth - 1 {
+            0 => write!(html, "{name}/"),
+            levels => write!(html, "<a href=\"{}\">{name}</a>/", up(levels)),
+        };
     }
 }
 
@@ -180,7 +181,7 @@ mod tests {
             ["../", "sub/", "apple", "Zed"].map(|name| html.find(&format!(">{name}</a>"))).to_vec();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(html.contains("<td>2.0 KiB</td><td>1994-11-06 08:49</td>"));
-        assert!(html.contains("<a href=\"/a/\">a</a>/<a href=\"/a/b/\">b</a>/"));
+        assert!(html.contains("<h1><a href=\"../../\">/</a><a href=\"../\">a</a>/b/</h1>"));
         assert!(!html.contains("There is more"));
     }
 
@@ -212,7 +213,7 @@ mod tests {
             assert!(!link.contains([':', '?', '#', '<', '&', '\n', '/']), "{name}: {link}");
         }
         let html = page(b"<b>/\"q", Vec::new(), false);
-        assert!(!html.contains("<b>") && html.contains("&lt;b&gt;") && html.contains("%22q"));
+        assert!(!html.contains("<b>") && html.contains("&lt;b&gt;"));
         let bytes = Entry { name: b"\xff\xfe".to_vec(), directory: true, size: 0, modified: -1 };
         assert!(page(b"", vec![bytes], false).contains("href=\"./%FF%FE/\""));
     }

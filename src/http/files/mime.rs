@@ -20,6 +20,11 @@ impl MediaType {
         let text = essence.starts_with("text/") || essence == "application/javascript";
         MediaType { essence, text }
     }
+
+    /// Without parameters.
+    pub fn essence(self) -> &'static str {
+        self.essence
+    }
 }
 
 impl std::fmt::Display for MediaType {

@@ -5,20 +5,21 @@
 //! directories. What is not, and answers 404: names that start with a dot (save `/.well-known`), pipes, sockets,
 //! devices, and links that lead out of the root.
 
+mod cache;
 pub mod conditional;
 pub mod listing;
 pub mod mime;
 pub mod range;
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io;
+use std::fs::{self, File, FileType};
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tidegate_poller::file::Root;
 use tidegate_poller::offload::Full;
@@ -27,10 +28,12 @@ use crate::http::Method;
 use crate::http::Reply;
 use crate::http::StatusCode;
 use crate::http::body::{Body, FileId, Intake};
+use crate::http::codec::coding::{Coding, accepted, gets_smaller};
 use crate::http::codec::request::Request;
-use crate::http::codec::target::Target;
+use crate::http::codec::target::{Target, encode_path};
 use crate::http::{ExchangeContext, Handler};
 use crate::task::{Series, blocking};
+use cache::{Cache, FileVersion, Kept};
 use conditional::{Validators, Verdict};
 use listing::Entry;
 use mime::MediaType;
@@ -40,14 +43,54 @@ use range::Asked;
 #[derive(Clone, Debug)]
 pub struct Files {
     root: Arc<Root>,
+    /// Where the root is in the paths that are asked for: decoded, without slashes around it.
+    folder: Arc<[u8]>,
+    /// Shared by all pollers; locked for a look-up, never while the disk is asked.
+    cache: Option<Arc<Mutex<Cache>>>,
+    precompressed: bool,
 }
 
 impl Files {
     /// Serves what is below `root`.
     pub fn new(root: Arc<Root>) -> Files {
-        Files { root }
+        Files { root, folder: Arc::default(), cache: None, precompressed: false }
+    }
+
+    /// Has the root stand below a path: `/static` serves `/static/a` from `a`. What is not below it is 404.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Files {
+        self.folder = path.trim_matches('/').as_bytes().into();
+        self
+    }
+
+    /// Keeps files in memory that are asked for, so many bytes of them at most; of them, those that were asked for longest
+    /// ago go first. Files of up to 1 MiB, or an eighth of the bound, are kept. Each is looked at on disk once a second at
+    /// most, so that a file that has changed is served as it was for so long.
+    ///
+    /// For crowds of small files: it saves opening them. Large ones go by `sendfile` from the kernel's own cache, which
+    /// needs no help.
+    #[must_use]
+    pub fn cached(mut self, max_bytes: u64) -> Files {
+        self.cache = Some(Arc::new(Mutex::new(Cache::new(max_bytes, GOOD_FOR))));
+        self
+    }
+
+    /// Looks for a file beside the one that is asked for which is that one in a coding the client likes: `a.js.zst`, `a.js.br`,
+    /// `a.js.gz`. It has validators and ranges of its own. Where there is none, the look costs up to three system calls.
+    #[must_use]
+    pub fn precompressed(mut self) -> Files {
+        self.precompressed = true;
+        self
+    }
+
+    /// What it wants of the body of a request that it answers.
+    pub(in crate::http) fn wants() -> Intake {
+        Intake::Discard { max_bytes: BODY_MAX }
     }
 }
+
+/// How long what is in memory is served without a look at the disk.
+const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// The most of a request body that is read, to be thrown away.
 const BODY_MAX: u64 = 64 * 1024;
@@ -55,7 +98,7 @@ const BODY_MAX: u64 = 64 * 1024;
 impl Handler for Files {
     fn intake(&self, request: &Request) -> Intake {
         match *request.method() {
-            Method::GET | Method::HEAD | Method::OPTIONS => Intake::Discard { max_bytes: BODY_MAX },
+            Method::GET | Method::HEAD | Method::OPTIONS => Files::wants(),
             // Refused for its method, which says more than the size does of what would come.
             _ => Intake::Stream { max_bytes: u64::MAX },
         }
@@ -63,12 +106,12 @@ impl Handler for Files {
 
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {
         let (request, now) = (exchange.context.request().clone(), exchange.context.now());
-        match answer(&self.root, &request, now, true) {
+        match self.answer(&request, now, true) {
             Ok(reply) => exchange.context.reply = reply,
             Err(MayBlock) => {
-                let root = self.root.clone();
+                let files = self.clone();
                 // Allowed to wait, it cannot say that it would have to.
-                let job = move || answer(&root, &request, now, false);
+                let job = move || files.answer(&request, now, false);
                 exchange.push(blocking(job), |answered, exchange| {
                     exchange.context.reply = match answered {
                         Ok(Ok(reply)) => reply,
@@ -88,84 +131,175 @@ struct MayBlock;
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const INDEX: &[u8] = b"index.html";
 
-fn answer(root: &Root, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
-    match *request.method() {
-        Method::GET | Method::HEAD => {}
-        Method::OPTIONS => {
-            let mut reply = Reply::new(StatusCode::NO_CONTENT);
-            reply.fields.add("Allow", METHODS);
-            return Ok(reply);
+impl Files {
+    fn answer(&self, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::OPTIONS => return Ok(Reply::new(StatusCode::NO_CONTENT).with("Allow", METHODS)),
+            _ => return Ok(Reply::error(StatusCode::METHOD_NOT_ALLOWED).with("Allow", METHODS)),
         }
-        _ => {
-            let mut reply = Reply::error(StatusCode::METHOD_NOT_ALLOWED);
-            reply.fields.add("Allow", METHODS);
-            return Ok(reply);
+        let mut target = match Target::parse(request.target()) {
+            Ok(target) => target,
+            Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
+        };
+        if target.is_hidden() || !target.strip_folder(&self.folder) {
+            return Ok(Reply::error(StatusCode::NOT_FOUND));
+        }
+        match self.find(request, &target, now, cached_only) {
+            Ok(Found::File(opened, media)) => Ok(self.file_reply(request, opened, media, now)),
+            Ok(Found::Page(page)) => Ok(page_reply(page)),
+            Ok(Found::Elsewhere) => Ok(self.redirect(&target)),
+            Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
+            Err(error) => Ok(Reply::error(status_of(&error, target.path()))),
         }
     }
-    let target = match Target::parse(request.target()) {
-        Ok(target) => target,
-        Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
-    };
-    if target.is_hidden() {
-        return Ok(Reply::error(StatusCode::NOT_FOUND));
-    }
-    match find(root, &target, cached_only) {
-        Ok(Found::File { file, metadata, media }) => Ok(file_reply(request, file, &metadata, media, now)),
-        Ok(Found::Page(page)) => Ok(page_reply(page)),
-        Ok(Found::Elsewhere) => Ok(redirect(&target)),
-        Err(error) if cached_only && error.kind() == io::ErrorKind::WouldBlock => Err(MayBlock),
-        Err(error) => Ok(Reply::error(status_of(&error, target.path()))),
+
+    fn redirect(&self, target: &Target<'_>) -> Reply {
+        let mut location = target.directory_location();
+        if !self.folder.is_empty() {
+            location = encode_path(&self.folder) + &location;
+        }
+        let said = format!("This is a directory: {location}");
+        Reply::explained(StatusCode::MOVED_PERMANENTLY, &said).with("Location", location)
     }
 }
 
 enum Found {
-    File {
-        file: File,
-        metadata: Metadata,
-        media: MediaType,
-    },
+    File(Opened, MediaType),
     /// A directory without an index.
     Page(String),
     /// A directory, asked for without the slash that makes links in it work.
     Elsewhere,
 }
 
-fn find(root: &Root, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
-    if !target.names_directory() {
-        let file = match root.file(as_path(target.path()), cached_only) {
+/// A regular file.
+struct Opened {
+    content: Content,
+    version: FileVersion,
+    coding: Option<Coding>,
+}
+
+/// What a file's reply carries.
+enum Content {
+    File(File),
+    Kept(Kept),
+}
+
+impl Files {
+    fn find(
+        &self,
+        request: &Request,
+        target: &Target<'_>,
+        now: SystemTime,
+        cached_only: bool,
+    ) -> io::Result<Found> {
+        let index = target.names_directory().then(|| index_of(target.path()));
+        let (path, media) = match &index {
+            Some(index) => (index.as_slice(), MediaType::of(INDEX)),
+            None => (target.path(), MediaType::of(target.path())),
+        };
+        if let Some(opened) = self.open_coded(request, path, media, now, cached_only)? {
+            return Ok(Found::File(opened, media));
+        }
+        match self.open(path, now, cached_only) {
+            Ok(Ok(opened)) => Ok(Found::File(opened, media)),
+            Ok(Err(_)) if index.is_some() => self.list(target, cached_only),
+            Ok(Err(kind)) if kind.is_dir() => Ok(Found::Elsewhere),
+            Ok(Err(_)) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) if index.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                self.list(target, cached_only)
+            }
             // A folder whose names may not be listed may still be entered, and have an index.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-                return match root.file(as_path(&index_of(target.path())), cached_only) {
+            Err(error) if index.is_none() && error.raw_os_error() == Some(libc::EACCES) => {
+                match self.root.file(as_path(&index_of(path)), cached_only) {
                     Ok(_) => Ok(Found::Elsewhere),
                     Err(unknown) if unknown.kind() == io::ErrorKind::WouldBlock => Err(unknown),
                     Err(_) => Err(error),
-                };
+                }
             }
-            opened => opened?,
-        };
-        let metadata = file.metadata()?;
-        return match metadata.file_type() {
-            kind if kind.is_file() => Ok(Found::File { file, metadata, media: MediaType::of(target.path()) }),
-            kind if kind.is_dir() => Ok(Found::Elsewhere),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        };
+            Err(error) => Err(error),
+        }
     }
-    match root.file(as_path(&index_of(target.path())), cached_only) {
-        Ok(file) => {
-            let metadata = file.metadata()?;
-            if metadata.is_file() {
-                return Ok(Found::File { file, metadata, media: MediaType::of(INDEX) });
+
+    /// The same file in a coding that the client likes, where there is one beside it.
+    fn open_coded(
+        &self,
+        request: &Request,
+        path: &[u8],
+        media: MediaType,
+        now: SystemTime,
+        cached_only: bool,
+    ) -> io::Result<Option<Opened>> {
+        if !self.precompressed || !gets_smaller(media.essence().as_bytes()) {
+            return Ok(None);
+        }
+        for coding in accepted(request) {
+            match self.open(&[path, coding.extension().as_bytes()].concat(), now, cached_only) {
+                Ok(Ok(opened)) => return Ok(Some(Opened { coding: Some(coding), ..opened })),
+                Err(unknown) if unknown.kind() == io::ErrorKind::WouldBlock => return Err(unknown),
+                // Whatever is wrong with it, the file itself is what was asked for.
+                Ok(Err(_)) | Err(_) => {}
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Ok(None)
     }
-    if cached_only {
-        return Err(io::ErrorKind::WouldBlock.into());
+
+    /// A regular file, from memory or open; or what else it is.
+    fn open(&self, path: &[u8], now: SystemTime, cached_only: bool) -> io::Result<Result<Opened, FileType>> {
+        if let Some(kept) = self.with_cache(|cache| cache.fresh(path, now)) {
+            return Ok(Ok(Opened { version: kept.version, content: Content::Kept(kept), coding: None }));
+        }
+        let file = self.root.file(as_path(path), cached_only)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(Err(metadata.file_type()));
+        }
+        let version = FileVersion::of(&metadata);
+        let content = self.content(path, file, &version, now, cached_only)?;
+        Ok(Ok(Opened { content, version, coding: None }))
     }
-    let directory = root.file(as_path(target.path()), false)?;
-    let (entries, truncated) = entries(root, &directory, as_path(target.path()))?;
-    Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+
+    /// A file that is open, or the same from memory. Reading it to keep it there may block.
+    fn content(
+        &self,
+        path: &[u8],
+        file: File,
+        version: &FileVersion,
+        now: SystemTime,
+        cached_only: bool,
+    ) -> io::Result<Content> {
+        if let Some(kept) = self.with_cache(|cache| cache.same(path, version, now)) {
+            return Ok(Content::Kept(kept));
+        }
+        if self.with_cache(|cache| cache.takes(version.length).then_some(())).is_none() {
+            return Ok(Content::File(file));
+        }
+        if cached_only {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = Vec::new();
+        // One more, so that one that has grown is noticed.
+        (&file).take(version.length + 1).read_to_end(&mut bytes)?;
+        // What was written to meanwhile is neither of both versions.
+        if bytes.len() as u64 != version.length || FileVersion::of(&file.metadata()?) != *version {
+            return Ok(Content::File(file));
+        }
+        let kept = self.with_cache(|cache| Some(cache.keep(path, bytes.into(), *version, now)));
+        Ok(kept.map_or(Content::File(file), Content::Kept))
+    }
+
+    fn list(&self, target: &Target<'_>, cached_only: bool) -> io::Result<Found> {
+        if cached_only {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let directory = self.root.file(as_path(target.path()), false)?;
+        let (entries, truncated) = entries(&self.root, &directory, as_path(target.path()))?;
+        Ok(Found::Page(listing::page(target.path(), entries, truncated)))
+    }
+
+    fn with_cache<R>(&self, look: impl FnOnce(&mut Cache) -> Option<R>) -> Option<R> {
+        look(&mut self.cache.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn index_of(directory: &[u8]) -> Vec<u8> {
@@ -208,15 +342,24 @@ fn entries(root: &Root, directory: &File, path: &Path) -> io::Result<(Vec<Entry>
     Ok((entries, false))
 }
 
-fn file_reply(
-    request: &Request,
-    file: File,
-    metadata: &Metadata,
-    media: MediaType,
-    now: SystemTime,
-) -> Reply {
-    let length = metadata.len();
-    let validators = Validators::new(length, metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), now);
+impl Files {
+    fn file_reply(&self, request: &Request, opened: Opened, media: MediaType, now: SystemTime) -> Reply {
+        let coding = opened.coding;
+        let mut reply = file_reply(request, opened, media, now);
+        if self.precompressed && gets_smaller(media.essence().as_bytes()) {
+            reply.fields.add("Vary", "Accept-Encoding");
+        }
+        if let Some(coding) = coding.filter(|_| reply.status.is_success()) {
+            reply.fields.add("Content-Encoding", coding.name());
+        }
+        reply
+    }
+}
+
+fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTime) -> Reply {
+    let Opened { content, version, .. } = opened;
+    let length = version.length;
+    let validators = Validators::new(length, version.inode, version.seconds, version.nanos, now);
     let asked = match conditional::weigh(request, &validators) {
         Verdict::Failed => return Reply::error(StatusCode::PRECONDITION_FAILED),
         Verdict::NotModified => {
@@ -246,8 +389,14 @@ fn file_reply(
     if status == StatusCode::PARTIAL_CONTENT {
         reply.fields.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
     }
-    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-    reply.body = Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start };
+    reply.body = match content {
+        Content::File(file) => {
+            let id = FileId { device: version.device, inode: version.inode };
+            Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start }
+        }
+        Content::Kept(Kept { bytes, hash, .. }) if part == (0..length) => Body::Page { bytes, hash },
+        Content::Kept(kept) => Body::Bytes(kept.bytes[part.start as usize..part.end as usize].to_vec()),
+    };
     reply
 }
 
@@ -265,14 +414,6 @@ fn page_reply(page: String) -> Reply {
     reply.fields.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
     reply.fields.add("Cache-Control", "no-cache");
     reply.body = Body::page(page.into_bytes());
-    reply
-}
-
-fn redirect(target: &Target<'_>) -> Reply {
-    let location = target.directory_location();
-    let mut reply =
-        Reply::explained(StatusCode::MOVED_PERMANENTLY, &format!("This is a directory: {location}"));
-    reply.fields.add("Location", location);
     reply
 }
 

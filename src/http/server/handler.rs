@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Peer;
@@ -15,7 +15,7 @@ use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
 use crate::http::server::clock::WallClock;
 use crate::http::server::reply::Reply;
-use crate::task::Series;
+use crate::task::{Outcome, Series, SeriesError};
 
 /// Answers requests; lives on one poller's thread. A closure will do.
 ///
@@ -42,6 +42,15 @@ pub trait Handler: 'static {
     /// The reply goes when the series has ended well, as the context has it then. A series that ends with an error is
     /// answered with 500, and the error is logged. When the client leaves before that, the series is cancelled.
     fn handle(&self, exchange: &mut Series<ExchangeContext>);
+
+    /// Has the last word on a reply: called on the poller's thread when the exchange has ended, however it did, and before
+    /// its reply goes. By default an exchange that failed gets the reply of [`ExchangeContext::failed`]. Not called for
+    /// what is refused before it has come to a handler.
+    fn finish(&self, context: &mut ExchangeContext, outcome: Outcome) {
+        if let Err(error) = outcome {
+            context.reply = context.failed(&error);
+        }
+    }
 
     /// What it wants of a request's body: asked when the head is there. By default all of it, up to 1 MiB.
     fn intake(&self, request: &Request) -> Intake {
@@ -75,6 +84,11 @@ pub struct ExchangeContext {
     now: Moment,
     clock: WallClock,
     pub(super) connection: Option<Arc<ConnectionData>>,
+    /// For how long the series may run, and when that is over.
+    pub(super) time_limit: Option<(Duration, Instant)>,
+    /// Where a router has found the way.
+    #[cfg(feature = "router")]
+    pub(in crate::http) matched: crate::http::router::Matched,
 }
 
 impl ExchangeContext {
@@ -96,6 +110,9 @@ impl ExchangeContext {
             now,
             clock,
             connection,
+            time_limit: None,
+            #[cfg(feature = "router")]
+            matched: Default::default(),
         }
     }
 
@@ -124,6 +141,29 @@ impl ExchangeContext {
     /// their like are asked with.
     pub fn moment(&self) -> Moment {
         self.now
+    }
+
+    /// Gives the series that answers so much time, from now; said by the handler, before its first task runs. When the time
+    /// is up the series is cancelled, and the reply is 503. A computation that runs is not interrupted: the reply goes when
+    /// it is done.
+    pub fn answer_within(&mut self, time: Duration) {
+        self.time_limit = Instant::now().checked_add(time).map(|end| (time, end));
+    }
+
+    /// What is answered when the series has failed: 503 when its time was up, else 500. The log has the error.
+    pub fn failed(&self, error: &SeriesError) -> Reply {
+        let out_of_time = self.time_limit.is_some_and(|(_, end)| end <= Instant::now());
+        let target = String::from_utf8_lossy(self.request.target());
+        match error {
+            SeriesError::Cancelled if out_of_time => {
+                log::warn!("no answer to {target:?} in time");
+                return Reply::error(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            SeriesError::Failed(error) => log::error!("no answer to {target:?}: {error}"),
+            // Panics have been logged, and who cancels knows of it.
+            _ => {}
+        }
+        Reply::error(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// Data of the connection: what one exchange leaves there, the next ones find, until the connection is gone.

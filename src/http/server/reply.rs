@@ -27,7 +27,7 @@ pub struct Reply {
     /// Whether the connection ends after it, whatever the client wants.
     pub close: bool,
     /// What it spends through besides its connection's budgets; few have any.
-    pub(super) pacing: Option<Box<ReplyPacing>>,
+    pub(in crate::http) pacing: Option<Box<ReplyPacing>>,
 }
 
 /// What nginx obeys of an upstream, and others have learned to send.
@@ -36,13 +36,13 @@ const ACCEL_BUFFERING: &str = "X-Accel-Buffering";
 
 /// How fast one reply may go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReplyPacing {
+pub(in crate::http) struct ReplyPacing {
     /// In place of the connection's limit.
-    pub(super) limit: Option<Limit>,
+    pub(in crate::http) limit: Option<Limit>,
     /// In place of the server's `rate_after`.
-    pub(super) after: Option<u64>,
+    pub(in crate::http) after: Option<u64>,
     /// Besides the connection's; each with its weight.
-    pub(super) budgets: Vec<(Budget, u32)>,
+    pub(in crate::http) budgets: Vec<(Budget, u32)>,
 }
 
 impl ReplyPacing {
@@ -167,7 +167,7 @@ impl Reply {
         self.pacing.as_ref().is_some_and(|pacing| pacing.binds())
     }
 
-    fn pacing(&mut self) -> &mut ReplyPacing {
+    pub(in crate::http) fn pacing(&mut self) -> &mut ReplyPacing {
         self.pacing.get_or_insert_default()
     }
 }

@@ -18,7 +18,7 @@ use crate::http::server::handler::{ConnectionData, ExchangeContext};
 use crate::http::server::reply::Reply;
 use crate::runtime::work::Receive;
 use crate::runtime::{Running, RuntimeHandle};
-use crate::task::{Continuation, Ended, Receiver, Series, SeriesError, Token, start};
+use crate::task::{Continuation, Ended, Receiver, Series, SeriesHandle, Token, sleep, start};
 
 impl HttpSession {
     /// The request is here, or its head is and its body may be read: has it answered.
@@ -38,6 +38,7 @@ impl HttpSession {
         if series.is_over() {
             // Most are: the reply is taken from where it lies.
             series.context.body = RequestBody::None;
+            self.seat.handler.finish(&mut series.context, Ok(()));
             return self.reply_by(io, &mut series.context.reply);
         }
         match series.end_now() {
@@ -59,7 +60,13 @@ impl HttpSession {
                 }
                 let poller = runtime.poller_here_or_next();
                 let running = Some(running);
-                let back = Back { socket: io.socket(), poller, id, token, runtime, running, gone: false };
+                let alarm = series.context.time_limit.map(|(time, _)| {
+                    let token = token.clone();
+                    let cancel = Series::new(()).then(sleep(time), move |(), _| Ok(token.cancel()));
+                    runtime.start(cancel)
+                });
+                let back =
+                    Back { socket: io.socket(), poller, id, token, runtime, running, alarm, gone: false };
                 // In its turn, not within this call: a panic of a callback is not the connection's.
                 start(series, Continuation::new(Box::new(back)));
             }
@@ -84,17 +91,8 @@ impl HttpSession {
         self.keep(io.conn_id(), context.connection.take().as_ref());
         // Before the reply is looked at: whoever reads the body has it by now, or nobody reads it.
         context.body = RequestBody::None;
-        let reply = match outcome {
-            Ok(()) => context.reply,
-            Err(error) => {
-                if let SeriesError::Failed(error) = &error {
-                    let path = context.request().target();
-                    log::error!("no answer to {:?}: {error}", String::from_utf8_lossy(path));
-                }
-                Reply::error(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-        };
-        self.reply(io, reply);
+        self.seat.handler.finish(&mut context, outcome);
+        self.reply(io, context.reply);
     }
 
     /// The same, when it comes back: only if it is still waited for.
@@ -120,12 +118,17 @@ struct Back {
     token: Arc<Token>,
     runtime: RuntimeHandle,
     running: Option<Running>,
+    /// Cancels the series when its time is up.
+    alarm: Option<SeriesHandle<()>>,
     gone: bool,
 }
 
 impl Back {
     fn bring(&mut self, ended: Option<Ended<ExchangeContext>>) {
         self.gone = true;
+        if let Some(alarm) = self.alarm.take() {
+            alarm.cancel();
+        }
         let (socket, id) = (self.socket.clone(), self.id);
         let job = move |poller: &mut Poller| {
             poller.call(&socket, |session: &mut dyn Session, io| {

@@ -1,0 +1,149 @@
+//! The way of one exchange through a router: what runs before its handler, the handler, and what runs after it.
+//!
+//! Each of the first may add tasks; then what comes next is a step of the series, behind them, and goes on on a poller.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::table::Way;
+use super::{Exchange, HttpError, Inner, Matched};
+use crate::http::body::Intake;
+use crate::http::codec::request::Request;
+use crate::http::codec::target::split;
+use crate::http::{ExchangeContext, Reply, StatusCode};
+use crate::task::{Continuation, Outcome, SeriesError, Task, TaskExt as _};
+
+/// What the route wants of the body. Without one there is no need to look.
+pub(super) fn intake(inner: &Inner, request: &Request) -> Intake {
+    if !request.has_body() {
+        return Intake::Discard { max_bytes: 0 };
+    }
+    match find(inner, request).map(|found| found.way) {
+        Ok(Way::Route(route)) => inner.routes[route].intake,
+        // What is refused is refused at once: nobody reads this.
+        _ => Intake::Stream { max_bytes: u64::MAX },
+    }
+}
+
+/// Finds the way of a request and goes it, as far as it goes at once.
+pub(super) fn begin(inner: &Arc<Inner>, exchange: &mut Exchange) {
+    match find(inner, exchange.context.request()) {
+        Ok(matched) => exchange.context.matched = matched,
+        Err(why) => return exchange.context.refuse(HttpError::bad_request(why)),
+    }
+    if let Way::Route(route) = exchange.context.matched.way
+        && let Some(time) = inner.routes[route].time
+    {
+        exchange.context.answer_within(time);
+    }
+    go_on(inner, exchange, 0);
+}
+
+/// The last word on the reply: an error's page, what runs after, and what the route's replies spend through.
+pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outcome) {
+    let group = &inner.groups[context.matched.group];
+    match outcome {
+        Ok(()) => {}
+        Err(SeriesError::Failed(error)) if error.is::<HttpError>() => context.refuse(error.into()),
+        Err(error) => {
+            let status = context.failed(&error).status;
+            context.refuse(status.into());
+        }
+    }
+    if let Way::Route(route) = context.matched.way
+        && inner.routes[route].makes_pages
+        && group.errors.is_some()
+        && is_error(context.reply.status)
+    {
+        context.refuse(HttpError::of_reply(&context.reply));
+    }
+    if let Some(error) = context.matched.refused.take() {
+        let mut page = group.errors.as_ref().map_or_else(|| error.page(), |errors| errors(context, &error));
+        for (name, value) in error.fields().iter() {
+            page.fields.add_bytes(name, value);
+        }
+        if page.status == StatusCode::OK {
+            page.status = error.status();
+        }
+        page.close |= context.reply.close;
+        context.reply = page;
+    }
+    for after in &group.after {
+        after(context);
+    }
+    if let Way::Route(route) = context.matched.way {
+        inner.routes[route].pacing.apply(context);
+    }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+fn find(inner: &Inner, request: &Request) -> Result<Matched, &'static str> {
+    // "OPTIONS *" is about the server (RFC 9110, section 9.3.7), of which no route knows.
+    let (path, _) = split(request.target())?;
+    let path = std::str::from_utf8(path).map_err(|_| "The path is not UTF-8; escape what is not.")?;
+    let found = inner
+        .table
+        .find(request.method(), path)
+        .ok_or("A percent sign in the path is followed by no byte.")?;
+    Ok(Matched { group: found.group, way: found.way, parameters: found.parameters, refused: None })
+}
+
+/// What runs before the handler, from number `next` on, and the handler.
+fn go_on(inner: &Arc<Inner>, exchange: &mut Exchange, next: usize) {
+    let before = &inner.groups[exchange.context.matched.group].before;
+    for (index, before) in before.iter().enumerate().skip(next) {
+        match before(exchange) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(reply)) => {
+                exchange.context.reply = reply;
+                return;
+            }
+            Err(error) => return exchange.context.refuse(error),
+        }
+        if exchange.remaining() > 0 {
+            return go_on_later(inner.clone(), exchange, index + 1);
+        }
+    }
+    handle(inner, exchange);
+}
+
+/// The same, behind the tasks that were added, and those that they add.
+fn go_on_later(inner: Arc<Inner>, exchange: &mut Exchange, next: usize) {
+    exchange.push(Step.back_on_poller(), move |(), exchange| {
+        match exchange.remaining() {
+            _ if exchange.context.matched.refused.is_some() => {}
+            0 => go_on(&inner, exchange, next),
+            _ => go_on_later(inner, exchange, next),
+        }
+        Ok(())
+    });
+}
+
+fn handle(inner: &Inner, exchange: &mut Exchange) {
+    match exchange.context.matched.way {
+        Way::Route(route) => (inner.routes[route].handler)(exchange),
+        Way::Options(place) => {
+            exchange.context.reply =
+                Reply::new(StatusCode::NO_CONTENT).with("Allow", inner.table.allow(place));
+        }
+        Way::NotAllowed(place) => {
+            let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED);
+            exchange.context.refuse(error.with("Allow", inner.table.allow(place)));
+        }
+        Way::Missing => exchange.context.refuse(StatusCode::NOT_FOUND.into()),
+    }
+}
+
+/// A task that is done at once.
+struct Step;
+
+impl Task for Step {
+    type Output = ();
+
+    fn dispatch(self, done: Continuation<()>) {
+        done.complete(());
+    }
+}
