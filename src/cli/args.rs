@@ -41,6 +41,9 @@ Examples:
   leave half of a 100 Mbit/s line free:
       tidegate serve --client-rate 20Mbit --total-rate 50Mbit
 
+  Over TLS:
+      tidegate serve --tls-cert fullchain.pem --tls-key privkey.pem --listen 0.0.0.0:8443
+
   See what became of every exchange and connection (in another terminal: tail -F access.log | jq .):
       tidegate serve ~/Videos --access-log access.log
 
@@ -58,6 +61,7 @@ Signals:
   TERM, INT   stop: no new callers, finish what is in flight, cut the rest at --shutdown-timeout;
               a second one cuts at once
   USR1        open the access log anew, after it was moved away
+  HUP         with TLS: read the certificates anew; if they are not good, the old ones stay
 
 Names that start with a dot are not served, save /.well-known/; nor are links that lead out of ROOT.
 More is said on stderr with RUST_LOG=info or RUST_LOG=debug.";
@@ -73,6 +77,19 @@ pub(super) struct ServeArgs {
     /// Where to listen. Port 0 picks a free one; the address in use is printed on stdout.
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(super) listen: SocketAddr,
+
+    /// Speak TLS with this certificate: a PEM file with the certificate first and those that vouch for it behind it.
+    /// Given again, each with its --tls-key, the name that a client asks for decides; the first is for all others.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Vec<PathBuf>,
+
+    /// The private key of the certificate, as a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Vec<PathBuf>,
+
+    /// Let in only clients with a certificate that one of these authorities (a PEM file) vouches for.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_client_ca: Option<PathBuf>,
 
     /// How many poller threads [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

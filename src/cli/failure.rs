@@ -41,6 +41,13 @@ impl Failure {
         })
     }
 
+    /// Certificates and keys come in pairs.
+    pub(super) fn tls_pairs(certificates: usize, keys: usize) -> Failure {
+        Failure(format!(
+            "each --tls-cert needs its --tls-key, in the same order; there are {certificates} of the first and {keys} of the second"
+        ))
+    }
+
     /// The access log cannot be opened.
     pub(super) fn access_log(path: &Path, error: &io::Error) -> Failure {
         let shown = path.display();

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tidegate_poller::{Config, sys};
 
 use crate::cli::args::{LogFormat, ServeArgs};
 use crate::cli::failure::Failure;
-use crate::cli::signals::Caught;
-use crate::http::{Settings, serve_files};
+use crate::cli::signals::{Caught, Duties, Duty};
+use crate::http::{Files, Server, Settings};
+use crate::net::tls::ServerTls;
 use crate::net::{Listeners, PacingBuilder};
 use crate::record::{AccessLog, Destination, LineFormat, Sinks};
 
@@ -29,7 +31,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         .pollers
         .map_or_else(|| thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
     let listeners = Listeners::bind(args.listen, pollers).map_err(|error| Failure::listen(&error))?;
-    let caught = Caught::new().map_err(|error| Failure::other("cannot catch signals", error))?;
+    let tls = tls_of(&args)?;
+    let caught = Caught::new(tls.is_some()).map_err(|error| Failure::other("cannot catch signals", error))?;
     let log = args.access_log.as_deref().map(|path| open_log(path, args.log_format)).transpose()?;
     if let Some(path) = args.access_log.as_deref().filter(|path| is_served(path, &args.root)) {
         log::warn!("{} lies in the folder that is served: whoever may ask may read the log", path.display());
@@ -48,14 +51,23 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
     let sinks = Sinks::new(log.iter().map(AccessLog::sink));
-    let server = serve_files(root, listeners, settings, sinks, max_connections, &config)
-        .map_err(|error| Failure::other("cannot start", error))?;
+    // Files compute nothing; each thread would cost its stack.
+    let mut server = Server::builder(Files::new(Arc::new(root))).compute_threads(1).settings(settings);
+    server = server.sinks(sinks).max_connections(max_connections).config(config);
+    if let Some(tls) = &tls {
+        server = server.tls(tls);
+    }
+    let server = server.start(listeners).map_err(|error| Failure::other("cannot start", error))?;
 
-    let reopen = log.as_ref().map(|log| Box::new(log.reopener()) as Box<dyn Fn() + Send>);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let duties = Duties {
+        reopen: log.as_ref().map(|log| Box::new(log.reopener()) as Duty),
+        reload: tls.map(|tls| Box::new(move || reload(&tls)) as Duty),
+    };
     let obeying = caught
-        .obey(server.handles(), args.shutdown_timeout, reopen)
+        .obey(server.handles(), args.shutdown_timeout, duties)
         .map_err(|error| Failure::other("cannot start the signal thread", error))?;
-    say_ready(&format!("listening on http://{}", server.address()));
+    say_ready(&format!("listening on {scheme}://{}", server.address()));
 
     let ended = server.join();
     if let Some(log) = log
@@ -65,6 +77,31 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     obeying.end();
     ended.map_err(|error| Failure::other("a poller failed", error))
+}
+
+/// The certificates to speak TLS with, if there are any.
+fn tls_of(args: &ServeArgs) -> Result<Option<ServerTls>, Failure> {
+    if args.tls_cert.is_empty() {
+        return Ok(None);
+    }
+    if args.tls_cert.len() != args.tls_key.len() {
+        return Err(Failure::tls_pairs(args.tls_cert.len(), args.tls_key.len()));
+    }
+    let mut tls = ServerTls::builder().alpn(["http/1.1"]);
+    for (certificate, key) in args.tls_cert.iter().zip(&args.tls_key) {
+        tls = tls.certificate(certificate.as_path(), key.as_path());
+    }
+    if let Some(authorities) = &args.tls_client_ca {
+        tls = tls.require_client_certificates(authorities.as_path());
+    }
+    tls.build().map(Some).map_err(|error| Failure::other("cannot speak TLS", error))
+}
+
+fn reload(tls: &ServerTls) {
+    match tls.reload() {
+        Ok(()) => log::info!("the certificates were read anew; connections from now on get them"),
+        Err(error) => log::error!("the certificates stay as they were: {error}"),
+    }
 }
 
 /// Standard output is for this line and, where asked for, the access log. Nobody reading it is no reason to stop.

@@ -4,13 +4,24 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::runtime::Handles;
 
 /// Signals are caught from here on; what comes before [`Caught::obey`] waits.
 pub(super) struct Caught(Signals);
+
+/// What signals have done, where there is something to do.
+#[derive(Default)]
+pub(super) struct Duties {
+    /// USR1: open the access log anew.
+    pub(super) reopen: Option<Duty>,
+    /// HUP: read the certificates anew.
+    pub(super) reload: Option<Duty>,
+}
+
+pub(super) type Duty = Box<dyn Fn() + Send>;
 
 /// The thread that obeys.
 pub(super) struct Obeying {
@@ -19,28 +30,22 @@ pub(super) struct Obeying {
 }
 
 impl Caught {
-    pub(super) fn new() -> io::Result<Caught> {
-        Signals::new([SIGTERM, SIGINT, SIGUSR1]).map(Caught)
+    /// Catches HUP only where it means something: else it ends the program when its terminal goes, as users expect.
+    pub(super) fn new(hangups: bool) -> io::Result<Caught> {
+        let hangup = hangups.then_some(SIGHUP);
+        Signals::new([SIGTERM, SIGINT, SIGUSR1].into_iter().chain(hangup)).map(Caught)
     }
 
-    /// TERM and INT stop the pollers within `grace`, a second one at once; USR1 calls `reopen`.
-    pub(super) fn obey(
-        mut self,
-        handles: Handles,
-        grace: Duration,
-        reopen: Option<Box<dyn Fn() + Send>>,
-    ) -> io::Result<Obeying> {
+    /// TERM and INT stop the pollers within `grace`, a second one at once; others are for `duties`.
+    pub(super) fn obey(mut self, handles: Handles, grace: Duration, duties: Duties) -> io::Result<Obeying> {
         let handle = self.0.handle();
         let thread = thread::Builder::new().name("tidegate-signals".into()).stack_size(128 * 1024).spawn(
             move || {
                 let mut stopping = false;
                 for signal in self.0.forever() {
                     match signal {
-                        SIGUSR1 => {
-                            if let Some(reopen) = &reopen {
-                                reopen();
-                            }
-                        }
+                        SIGUSR1 => duties.reopen.iter().for_each(|duty| duty()),
+                        SIGHUP => duties.reload.iter().for_each(|duty| duty()),
                         _ if !stopping => {
                             stopping = true;
                             log::info!("stopping; another signal cuts what is in flight");

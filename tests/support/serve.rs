@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use tidegate_meter::scratch::{self, Scratch};
@@ -16,8 +16,11 @@ use super::{Log, PATIENCE, await_that};
 pub(crate) struct Serve {
     child: Child,
     address: SocketAddr,
+    scheme: String,
     stdout: mpsc::Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    /// What it said so far on standard error, and who reads it.
+    heard: Arc<Mutex<Vec<u8>>>,
+    stderr: Option<JoinHandle<()>>,
     log: Option<PathBuf>,
     scratch: Scratch,
 }
@@ -66,17 +69,23 @@ impl Serve {
             }
         });
         let mut pipe = child.stderr.take().expect("a pipe");
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let hears = heard.clone();
         let stderr = std::thread::spawn(move || {
-            let mut said = Vec::new();
-            let _ = pipe.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
+            let mut piece = [0; 4096];
+            while let Ok(n @ 1..) = pipe.read(&mut piece) {
+                hears.lock().unwrap().extend_from_slice(&piece[..n]);
+            }
         });
 
         // Made before anything can fail, so that the process is stopped and its words are shown then.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut serve = Serve { child, address: nowhere, stdout, stderr: Some(stderr), log, scratch };
+        let (scheme, stderr) = (String::new(), Some(stderr));
+        let mut serve = Serve { child, address: nowhere, scheme, stdout, heard, stderr, log, scratch };
         let line = serve.stdout.recv_timeout(PATIENCE).expect("a line that says where it listens");
-        let address = line.strip_prefix("listening on http://").and_then(|rest| rest.trim().parse().ok());
+        let place = line.strip_prefix("listening on ").and_then(|rest| rest.split_once("://"));
+        serve.scheme = place.map_or("", |(scheme, _)| scheme).to_owned();
+        let address = place.and_then(|(_, address)| address.trim().parse().ok());
         serve.address = address.unwrap_or_else(|| panic!("not where it listens: {line:?}"));
         serve
     }
@@ -86,7 +95,7 @@ impl Serve {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -126,6 +135,11 @@ impl Serve {
         self.stdout.recv_timeout(PATIENCE).expect("a line on standard output")
     }
 
+    /// Waits until it has said something on standard error.
+    pub(crate) fn await_said(&self, text: &str) {
+        await_that(text, || self.heard().contains(text).then_some(()));
+    }
+
     pub(crate) fn tell(&self, what: Tell) {
         sys::tell(self.child.id(), what).expect("the process is there");
     }
@@ -151,7 +165,14 @@ impl Serve {
 impl Serve {
     /// What it said on standard error, once it has ended.
     fn said(&mut self) -> String {
-        self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+        if let Some(reader) = self.stderr.take() {
+            let _ = reader.join();
+        }
+        self.heard()
+    }
+
+    fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 }
 

@@ -74,6 +74,8 @@ pub enum Tell {
     Kill,
     /// SIGUSR1: open the logs again.
     Reopen,
+    /// SIGHUP: read the certificates again.
+    HangUp,
     /// SIGSTOP: stand still.
     Freeze,
     /// SIGCONT: go on.
@@ -87,6 +89,7 @@ pub fn tell(pid: u32, what: Tell) -> io::Result<()> {
         Tell::Interrupt => Signal::INT,
         Tell::Kill => Signal::KILL,
         Tell::Reopen => Signal::USR1,
+        Tell::HangUp => Signal::HUP,
         Tell::Freeze => Signal::STOP,
         Tell::Thaw => Signal::CONT,
     };

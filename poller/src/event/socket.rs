@@ -167,6 +167,12 @@ impl Socket {
         self.told_hup || self.peer_finished && (!by_goodbye || self.gate.wire.is_truncated())
     }
 
+    /// Whether nothing but our goodbye, which a peer that has left will not hear, can be lost any more: it has said its
+    /// own or sent FIN, and all of ours has gone.
+    pub(crate) fn has_only_its_goodbye_left(&self) -> bool {
+        self.gate.closing && self.gate.queued() == 0 && (self.peer_finished || self.gate.wire.is_truncated())
+    }
+
     /// What the transport agreed on, and how long that took.
     pub(crate) fn handshake(&self) -> Option<Handshake> {
         let mut handshake = self.gate.wire.handshake()?;

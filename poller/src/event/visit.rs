@@ -104,8 +104,7 @@ impl Poller {
     /// The transport failed: what it has to say about that goes, as far as it does within the time to linger.
     fn fail(&mut self, index: usize, end: End) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
-        if socket.gate.closing && socket.gate.queued() == 0 && socket.gate.wire.is_truncated() {
-            // Nothing but our goodbye is lost, on a peer that left without one.
+        if socket.has_only_its_goodbye_left() {
             let end = socket.end.unwrap_or(end);
             return self.doom(index, end);
         }
@@ -237,7 +236,8 @@ impl Poller {
         if std::mem::take(&mut socket.told_error)
             && let Ok(Some(error)) = socket.gate.wire.plain().take_error()
         {
-            self.doom(index, end_of_error(&error));
+            let announced = socket.end.filter(|_| socket.has_only_its_goodbye_left());
+            self.doom(index, announced.unwrap_or(end_of_error(&error)));
         }
     }
 

@@ -102,6 +102,14 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         self
     }
 
+    /// Speaks TLS with its callers. The handshake has its own time ([`Config::handshake_timeout`]) and counts as part of
+    /// the first head's.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: &crate::net::tls::ServerTls) -> ServerBuilder<H> {
+        let tls = tls.clone();
+        self.transport(move |plain| tls.transport(plain))
+    }
+
     /// Starts it on pollers of its own, one for each of the listeners. Each has a handler of its own, a clone.
     ///
     /// # Errors
