@@ -353,7 +353,8 @@ impl Io<'_> {
         if socket.life == Life::Connecting {
             return self.abort(end);
         }
-        if !socket.gate.closing && socket.life != Life::Failing {
+        // One that failed, and whose last words have gone, has its end already.
+        if !socket.gate.closing && !matches!(socket.life, Life::Failing | Life::Lingering) {
             socket.gate.closing = true;
             socket.end = Some(end);
             // With nothing queued, FIN is due at once.
