@@ -102,6 +102,13 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         self
     }
 
+    /// Has it speak TLS, with these certificates; they can be changed while it runs.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: &crate::net::tls::ServerTls) -> ServerBuilder<H> {
+        let tls = tls.clone();
+        self.transport(move |plain| tls.transport(plain))
+    }
+
     /// Starts it on pollers of its own, one for each of the listeners. Each has a handler of its own, a clone.
     ///
     /// # Errors
