@@ -27,7 +27,11 @@ fn settings() -> Settings {
 }
 
 fn host() -> Host {
-    Host::with(settings(), |exchange: &mut Exchange| {
+    host_with(settings())
+}
+
+fn host_with(settings: Settings) -> Host {
+    Host::with(settings, |exchange: &mut Exchange| {
         exchange.context.reply = match exchange.context.request().target() {
             b"/big" => Reply::text(vec![b'x'; 8_000_000]),
             b"/stream" => {
@@ -50,7 +54,8 @@ fn is_well(host: &Host) {
 
 #[test]
 fn a_thousand_clients_that_leave_in_the_middle_of_a_reply_are_forgotten() {
-    let host = host();
+    // None of them is to be cut for its slowness, however busy the machine is.
+    let host = host_with(Settings::default());
     for _ in 0..10 {
         let clients: Vec<Wire> = (0..100)
             .map(|nth| {

@@ -67,6 +67,12 @@ pub trait Session: Any {
         "open"
     }
 
+    /// Whether what the kernel knew of the connection ([`ConnectionRecord::tcp`]) will be looked at: asking costs a system
+    /// call. Read once, at teardown.
+    fn wants_figures(&self) -> bool {
+        true
+    }
+
     /// The socket is gone; here is its account. Called exactly once for every session, whatever ended it, and
     /// always last.
     fn closed(self: Box<Self>, record: ConnectionRecord);

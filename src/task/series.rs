@@ -182,6 +182,7 @@ impl<C: Send + 'static> Series<C> {
 
 impl<C: Send + 'static> Series<C> {
     /// Whether it has nothing to do and nobody to tell: whoever has it may take what its context holds.
+    #[cfg(feature = "http")]
     pub(crate) fn is_over(&self) -> bool {
         self.steps.len() == 0 && !self.cancelled && self.finally.is_none()
     }

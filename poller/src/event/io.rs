@@ -362,6 +362,13 @@ impl Io<'_> {
         }
     }
 
+    /// The same, but without waiting for the peer's FIN, or reading what it may still send: for a peer that said that it
+    /// sends no more. Where it does all the same, its kernel is told with a reset, which may cost it the last bytes.
+    pub fn finish_in_haste(&mut self, end: End) {
+        self.poller.sockets[self.index].hasty = true;
+        self.finish(end);
+    }
+
     /// Closes at once, with a reset when bytes are left unsent.
     pub fn abort(&mut self, end: End) {
         self.poller.doom(self.index, end);

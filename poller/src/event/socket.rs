@@ -44,6 +44,8 @@ pub(crate) struct Socket {
     pub(crate) ingress_paused: bool,
     /// The peer's FIN was read, or its goodbye.
     pub(crate) peer_finished: bool,
+    /// Closing does not wait for the peer's FIN.
+    pub(crate) hasty: bool,
 }
 
 /// Where a socket is in its life.
@@ -97,6 +99,7 @@ impl Socket {
             reading_paused: false,
             ingress_paused: false,
             peer_finished: false,
+            hasty: false,
         }
     }
 

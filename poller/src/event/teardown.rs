@@ -57,7 +57,10 @@ impl Poller {
         let fin_came = socket.fin_came();
         let plain = socket.gate.wire.plain_mut();
         let connected = socket.life != Life::Connecting;
-        let tcp = if plain.is_tcp() && connected {
+        let wanted = socket.session.as_ref().is_some_and(|session| {
+            catch_unwind(AssertUnwindSafe(|| session.wants_figures())).unwrap_or(true)
+        });
+        let tcp = if plain.is_tcp() && connected && wanted {
             sys::tcp_info(&*plain, socket.role, fin_came).ok()
         } else {
             None

@@ -11,7 +11,7 @@ use crate::gate::{Step, end_of_error};
 use crate::pace::Allowance;
 use crate::record::{End, Reason};
 use crate::sys;
-use crate::transport::{Received, Transport as _};
+use crate::transport::{Received, Transport as _, Wire};
 
 /// When the pool that brings in cold files is full: long enough for some of its work to be done.
 const REWARM_NS: u64 = 5_000_000;
@@ -75,6 +75,12 @@ impl Poller {
             return true;
         }
         if !socket.gate.closing || socket.life != Life::Open || socket.doomed {
+            return false;
+        }
+        if socket.hasty && matches!(socket.gate.wire, Wire::Plain(_)) {
+            // Closing sends FIN, too.
+            let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
+            self.doom(index, end);
             return false;
         }
         match socket.gate.wire.get().shutdown(&mut self.pools.buffers) {

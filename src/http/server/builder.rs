@@ -102,8 +102,8 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         self
     }
 
-    /// Speaks TLS with its callers. The handshake has its own time ([`Config::handshake_timeout`]) and counts as part of
-    /// the first head's.
+    /// Speaks TLS with its callers, with certificates that can be changed while it runs. The handshake has its own time
+    /// ([`Config::handshake_timeout`]) and counts as part of the first head's.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: &crate::net::tls::ServerTls) -> ServerBuilder<H> {
         let tls = tls.clone();

@@ -141,6 +141,11 @@ impl Exchange {
         self.begun = Some(Begun::new(mark, at));
     }
 
+    /// Whether its client said, in so many words, that it is the last.
+    pub(super) fn says_close(&self) -> bool {
+        matches!(&self.asked, Asked::Request(request) if request.version() == Version::HTTP_11 && !request.keep_alive())
+    }
+
     /// Whether its client speaks HTTP/1.1, and so knows interim replies.
     pub(super) fn is_http11(&self) -> bool {
         matches!(&self.asked, Asked::Request(request) if request.version() == Version::HTTP_11)

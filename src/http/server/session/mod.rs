@@ -189,6 +189,10 @@ impl Session for HttpSession {
         io.start_timer(Duration::ZERO, LAST_LOOK);
     }
 
+    fn wants_figures(&self) -> bool {
+        !self.seat.sinks.is_empty()
+    }
+
     fn phase(&self) -> &'static str {
         self.current_phase().as_str()
     }

@@ -96,14 +96,19 @@ impl HttpSession {
     /// Closes when the outbox is empty; nothing is read any more.
     pub(super) fn finish(&mut self, io: &mut Io<'_>, end: End, phase: Phase) {
         if self.reading != Reading::Shut {
-            self.reading = Reading::Shut;
-            self.ended_in = Some(phase);
-            if let Some(work) = &mut self.work {
-                // Its reader is told that no more comes.
-                work.incoming = None;
-            }
+            self.shut(phase);
             self.record_ended(io);
             io.finish(end);
+        }
+    }
+
+    /// Looks at nothing that still arrives.
+    pub(super) fn shut(&mut self, phase: Phase) {
+        self.reading = Reading::Shut;
+        self.ended_in = Some(phase);
+        if let Some(work) = &mut self.work {
+            // Its reader is told that no more comes.
+            work.incoming = None;
         }
     }
 

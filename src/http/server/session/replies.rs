@@ -8,7 +8,7 @@ use tidegate_poller::{Direction, Edge, Io, Mark, Passed};
 use super::bodies::Rest;
 use super::{HttpSession, Reading, moment_after};
 use crate::http::body::{BodyWaker, Framing, Outgoing, StreamBody};
-use crate::http::server::exchange::{Asked, Connection, Front, Phase, ReplyFacts};
+use crate::http::server::exchange::{Asked, Connection, Exchange, Front, Phase, ReplyFacts};
 use crate::http::server::reply::{Persistence, Reply, ReplyPacing, sends_body, write_head};
 use crate::http::server::work::Paced;
 use crate::http::{Body, Version};
@@ -57,9 +57,20 @@ impl HttpSession {
         if persistence == Persistence::Closed {
             match rest {
                 Rest::Wanted => self.work().closing = true,
+                Rest::Nothing if self.is_told_of_the_end() => {
+                    self.shut(Phase::Reply);
+                    io.finish_in_haste(self.good_end(io));
+                }
                 _ => self.finish(io, self.good_end(io), Phase::Reply),
             }
         }
+    }
+
+    /// Whether the client itself said that this is its last request, and nobody wants to know whether its reply arrived:
+    /// then its FIN need not be awaited.
+    fn is_told_of_the_end(&self) -> bool {
+        let latest = self.work.as_ref().and_then(|work| work.exchanges.back());
+        self.seat.sinks.is_empty() && latest.is_some_and(Exchange::says_close)
     }
 
     /// How a connection ends on which all was answered.
