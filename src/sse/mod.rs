@@ -1,0 +1,10 @@
+pub use event::Event;
+pub use parser::{Limits, Message, Parser, TooLong};
+pub use queue::{Bound, Policy};
+pub use rate::EventRate;
+mod encoded;
+mod event;
+mod parser;
+mod queue;
+mod rate;
+mod ring;
