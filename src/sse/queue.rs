@@ -264,11 +264,12 @@ mod tests {
 
     use super::*;
     use crate::sse::Event;
+    use crate::sse::encoded::numbered;
 
     const BOUND: Bound = Bound { events: 3, bytes: 1_000 };
 
     fn event(seq: u64, key: &str) -> Arc<Encoded> {
-        Arc::new(Encoded::numbered(&Event::data("x").with_key(key), seq))
+        numbered(&Event::data("x").with_key(key), seq)
     }
 
     /// What a client would be sent: ids, `-` where there is none, `lost N`.
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn bytes_bound_it_too_and_a_large_event_waits_alone() {
         let bound = Bound { events: 100, bytes: 50 };
-        let large = Arc::new(Encoded::numbered(&Event::data("x".repeat(80)), 9));
+        let large = numbered(&Event::data("x".repeat(80)), 9);
         let mut queue = Queue::default();
         assert_eq!(queue.push(&large, Policy::DropOldest, bound), Pushed::Queued);
         assert_eq!(queue.push(&event(10, ""), Policy::DropOldest, bound), Pushed::DroppedOldest(1));

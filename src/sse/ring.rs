@@ -19,9 +19,9 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Of at most so many events and bytes.
-    pub(super) fn new(events_max: usize, bytes_max: usize) -> Ring {
-        Ring { events: VecDeque::new(), events_max, bytes: 0, bytes_max, evicted: 0, given: 0 }
+    /// Of at most so many events and bytes. Of what came up to `evicted`, nothing is known.
+    pub(super) fn new(events_max: usize, bytes_max: usize, evicted: u64) -> Ring {
+        Ring { events: VecDeque::new(), events_max, bytes: 0, bytes_max, evicted, given: 0 }
     }
 
     pub(super) fn push(&mut self, event: Arc<Encoded>) {
@@ -49,6 +49,11 @@ impl Ring {
         self.evicted <= seq
     }
 
+    /// The number of the latest event that is here no more.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
     /// What came after a number, as far as it is here.
     pub(super) fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Encoded>> {
         let from = self.events.partition_point(|event| event.seq <= seq);
@@ -64,11 +69,12 @@ impl Ring {
 mod tests {
     use super::*;
     use crate::sse::Event;
+    use crate::sse::encoded::numbered;
 
     fn ring(events: usize, bytes: usize, seqs: impl IntoIterator<Item = u64>) -> Ring {
-        let mut ring = Ring::new(events, bytes);
+        let mut ring = Ring::new(events, bytes, 0);
         for seq in seqs {
-            ring.push(Arc::new(Encoded::numbered(&Event::data("x"), seq)));
+            ring.push(numbered(&Event::data("x"), seq));
         }
         ring
     }
@@ -89,7 +95,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_by_bytes_too() {
-        let one = Encoded::numbered(&Event::data("x"), 1).len();
+        let one = numbered(&Event::data("x"), 1).len();
         let kept = ring(100, 3 * one, 1..=9);
         assert_eq!(after(&kept, 0), [7, 8, 9]);
         assert!(!kept.reaches_back_to(5) && kept.reaches_back_to(6));
@@ -102,7 +108,7 @@ mod tests {
         let mut ring = ring(2, 1_000, [1]);
         assert_eq!(ring.find("1"), None);
         for (seq, id) in [(2, "b"), (3, "c"), (4, "d")] {
-            ring.push(Arc::new(Encoded::numbered(&Event::data("x").with_id(id), seq)));
+            ring.push(numbered(&Event::data("x").with_id(id), seq));
         }
         assert_eq!((ring.find("b"), ring.find("c"), ring.find("x")), (None, Some(3), None));
     }
