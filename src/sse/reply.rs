@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 
 use crate::http::codec::target::Target;
-use crate::http::{Reply, Request, StatusCode, StreamBody, header};
+use crate::http::{Reply, Request, StatusCode, StreamBody};
 
 /// The last event that a client has: its `Last-Event-ID`, or else the parameter `lastEventId` of the query. Empty ones are
 /// none.
@@ -29,8 +29,8 @@ pub fn last_event_id(request: &Request) -> Option<String> {
 /// at once.
 pub(super) fn stream_reply(body: StreamBody) -> Reply {
     Reply::new(StatusCode::OK)
-        .with(header::CONTENT_TYPE, "text/event-stream")
-        .with(header::CACHE_CONTROL, "no-cache")
+        .with("Content-Type", "text/event-stream")
+        .with("Cache-Control", "no-cache")
         .with("X-Accel-Buffering", "no")
         .with_body(body)
 }
