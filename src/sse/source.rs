@@ -88,6 +88,10 @@ impl<O: Owner> BodySource for OutletSource<O> {
         }
         pull
     }
+
+    fn shutting_down(&mut self) {
+        self.owner.shut_down(&self.outlet);
+    }
 }
 
 impl<O: Owner> Drop for OutletSource<O> {

@@ -8,7 +8,7 @@ use tidegate_poller::Pull;
 
 use super::figures::add;
 use super::registry::Registry;
-use super::state::{Gap, Joined, TopicKey};
+use super::state::{Gap, Joined, ToTell, TopicKey};
 use super::{Shared, state};
 use crate::runtime::RuntimeHandle;
 use crate::sse::Event;
@@ -116,7 +116,11 @@ impl Owner for Membership {
     }
 
     fn shut_down(&self, outlet: &Arc<Outlet>) {
-        outlet.finish(None);
+        let Some(place) = &self.joined else { return outlet.finish(None) };
+        // What was published before still goes.
+        let mut to_tell = ToTell::new();
+        self.hub.lock().finish(place.poller, outlet, &mut to_tell);
+        to_tell.into_iter().for_each(Registry::tell);
     }
 
     fn left(&mut self, outlet: &Outlet) {

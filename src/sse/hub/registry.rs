@@ -162,6 +162,10 @@ impl Walk {
                 }
                 true
             }
+            Some(Command::Finish(outlet)) => {
+                outlet.finish(None);
+                true
+            }
             Some(Command::Event(topic, first)) => {
                 let mut events = vec![first];
                 while events.len() < RUN_MAX

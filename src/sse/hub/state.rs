@@ -13,6 +13,7 @@ use super::registry::Registry;
 use crate::runtime::RuntimeHandle;
 use crate::sse::Event;
 use crate::sse::encoded::Encoded;
+use crate::sse::outlet::Outlet;
 use crate::sse::ring::Ring;
 use crate::task::Parked;
 
@@ -75,6 +76,8 @@ pub(super) enum Command {
     Event(TopicKey, Arc<Encoded>),
     /// No more will come, but this.
     Close(Option<Arc<Encoded>>),
+    /// No more will come for this one.
+    Finish(Arc<Outlet>),
 }
 
 /// What a subscriber finds when it joins.
@@ -320,6 +323,13 @@ impl State {
                 port.add(Command::Close(last.clone()), to_tell);
             }
             self.closed = Some(last);
+        }
+    }
+
+    /// Ends a subscriber's stream after what is in line.
+    pub(super) fn finish(&mut self, poller: usize, outlet: &Arc<Outlet>, to_tell: &mut ToTell) {
+        if let Some(port) = self.pollers.get_mut(poller) {
+            port.add(Command::Finish(outlet.clone()), to_tell);
         }
     }
 
