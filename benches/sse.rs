@@ -150,9 +150,7 @@ impl Session for Client {
         }
     }
 
-    fn closed(self: Box<Self>, record: ConnectionRecord) {
-        eprintln!("a client's connection has ended: {:?}", record.end);
-    }
+    fn closed(self: Box<Self>, _: ConnectionRecord) {}
 }
 
 struct Process {
