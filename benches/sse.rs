@@ -215,16 +215,26 @@ fn clients(options: &Options) -> Result<(), Error> {
     seen.delays.sort_unstable_by(f64::total_cmp);
     let ms = |part| percentile(&seen.delays, part) / 1e6;
     println!("{}", machine());
-    println!("{} subscribers, {} events/s of {} bytes, {} s", options.subscribers, options.rate, options.bytes, options.seconds);
+    println!(
+        "{} subscribers, {} events/s of {} bytes, {} s",
+        options.subscribers, options.rate, options.bytes, options.seconds
+    );
     println!("delivered {got} of {expected}, out of order or twice {}", seen.wrong);
-    println!("delay p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms(0.5), ms(0.9), ms(0.99), ms(1.0));
+    println!(
+        "delay p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        ms(0.5),
+        ms(0.9),
+        ms(0.99),
+        ms(1.0)
+    );
     println!(
         "server: {:.2} µs of CPU for each delivery, {:.0}% of its core busy; clients' core {:.0}%",
         spent.process_seconds * 1e6 / got as f64,
         spent.cpu_busy * 100.0,
         spent.client_cpu_busy * 100.0
     );
-    let each = |then: Memory| (then.anonymous.saturating_sub(before.anonymous)) as f64 / options.subscribers as f64;
+    let each =
+        |then: Memory| (then.anonymous.saturating_sub(before.anonymous)) as f64 / options.subscribers as f64;
     println!("memory for each subscriber: {:.0} bytes idle, {:.0} bytes after", each(memory), each(after));
     Ok(())
 }

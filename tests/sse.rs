@@ -58,9 +58,12 @@ fn the_head_keeps_others_from_holding_the_stream_up() {
     });
     let running = Running::of(&hub);
     let mut listener = Listener::connect(running.address, "/t", "");
-    for field in
-        ["HTTP/1.1 200", "Content-Type: text/event-stream\r\n", "Cache-Control: no-cache\r\n", "X-Accel-Buffering: no\r\n"]
-    {
+    for field in [
+        "HTTP/1.1 200",
+        "Content-Type: text/event-stream\r\n",
+        "Cache-Control: no-cache\r\n",
+        "X-Accel-Buffering: no\r\n",
+    ] {
         assert!(listener.head.contains(field), "{field} is not in {}", listener.head);
     }
     listener.await_text("\n\n");
@@ -101,7 +104,8 @@ fn all_subscribers_get_all_events_in_one_order_from_many_publishers() {
         assert_eq!(&listener.data(expected.len()), expected, "{at}");
     }
     for thread in 0..THREADS {
-        let own: Vec<&String> = of_both.iter().filter(|data| data.split(' ').nth(1) == Some(&thread.to_string())).collect();
+        let own: Vec<&String> =
+            of_both.iter().filter(|data| data.split(' ').nth(1) == Some(&thread.to_string())).collect();
         assert!(own.windows(2).all(|two| number_of(two[0]) < number_of(two[1])), "{own:?}");
     }
     let figures = await_that("all are counted", || {
@@ -188,7 +192,8 @@ fn ids_may_be_given() {
 fn heartbeats_come_before_the_first_event_and_in_every_silence() {
     let beat = Duration::from_millis(40);
     for name in [None, Some(String::from("beat"))] {
-        let hub = hub(Delivery { heartbeat: Some(beat), heartbeat_event: name.clone(), ..Delivery::default() });
+        let hub =
+            hub(Delivery { heartbeat: Some(beat), heartbeat_event: name.clone(), ..Delivery::default() });
         let running = Running::of(&hub);
         let began = Instant::now();
         let mut listener = Listener::connect(running.address, "/t", "");
@@ -207,7 +212,8 @@ fn one_slow_reader_among_fifty_holds_nobody_up() {
     let hub = hub(bounded(Policy::DropOldest, 10));
     let running = Running::of(&hub);
     let slow = sleeper(&running, "/t");
-    let mut listeners: Vec<Listener> = (0..49).map(|_| Listener::connect(running.address, "/t", "")).collect();
+    let mut listeners: Vec<Listener> =
+        (0..49).map(|_| Listener::connect(running.address, "/t", "")).collect();
     await_subscribers(&hub, 50);
     for round in 0..150 {
         let began = Instant::now();

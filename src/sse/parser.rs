@@ -275,7 +275,10 @@ mod tests {
             (b"data:\ndata:\n\n", plain("\n")),
             (b"event: x\ndata: a\n\ndata: b\n\n", vec![message("", "x", "a"), message("", "message", "b")]),
             (b"event: x\n\ndata: b\n\n", plain("b")),
-            (b"id: 1\ndata: a\n\ndata: b\n\n", vec![message("1", "message", "a"), message("1", "message", "b")]),
+            (
+                b"id: 1\ndata: a\n\ndata: b\n\n",
+                vec![message("1", "message", "a"), message("1", "message", "b")],
+            ),
             (b"id: 1\n\nid\ndata: a\n\n", plain("a")),
             (b"id: 1\0\ndata: a\n\n", plain("a")),
             (b": comment\n:\nwhat: ever\nDATA: b\ndata: a\n\n", plain("a")),

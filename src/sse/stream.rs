@@ -9,13 +9,13 @@ use tidegate_poller::sys;
 use crate::http::body::ReaderGone;
 use crate::http::{Reply, StreamBody};
 use crate::runtime::RuntimeHandle;
+use crate::sse::Event;
 use crate::sse::delivery::Delivery;
 use crate::sse::encoded::Encoded;
 use crate::sse::outlet::Outlet;
 use crate::sse::queue::{Bound, Policy};
 use crate::sse::reply::stream_reply;
-use crate::sse::source::{Owner, OutletSource};
-use crate::sse::Event;
+use crate::sse::source::{OutletSource, Owner};
 use crate::task::{Continuation, Parked, Task};
 
 /// A stream to be written by tasks, and the reply that carries it. At most `capacity` events wait between the two.
@@ -77,7 +77,11 @@ struct Waiting {
 impl EventWriter {
     /// Writes an event, once there is room. Tasks that wait do so in their order.
     pub fn send(&self, event: &Event) -> SendEvent {
-        SendEvent { outlet: self.outlet.clone(), desk: self.desk.clone(), event: Arc::new(Encoded::new(event)) }
+        SendEvent {
+            outlet: self.outlet.clone(),
+            desk: self.desk.clone(),
+            event: Arc::new(Encoded::new(event)),
+        }
     }
 
     /// Writes an event if there is room; false: there is none.

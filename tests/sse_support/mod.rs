@@ -152,7 +152,9 @@ impl Listener {
 
     /// The data of the next events, so many of them.
     pub(crate) fn data(&mut self, count: usize) -> Vec<String> {
-        (0..count).map(|at| self.next().unwrap_or_else(|| panic!("the stream ended before {at}")).data).collect()
+        (0..count)
+            .map(|at| self.next().unwrap_or_else(|| panic!("the stream ended before {at}")).data)
+            .collect()
     }
 
     /// Reads until the text has come.

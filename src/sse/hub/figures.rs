@@ -30,9 +30,9 @@ pub struct HubFigures {
     pub cut_slow: u64,
     /// The same, because a rate or budget of ours held them back.
     pub cut_throttled: u64,
-    /// Heartbeats that were due.
+    /// Heartbeats that went.
     pub heartbeats: u64,
-    /// The most events that ever waited for one client.
+    /// The most events that ever waited for one client, of those that have left.
     pub queue_peak: u64,
 }
 

@@ -36,7 +36,7 @@ impl Subscription {
 
     /// Has it go on after this event; with the empty id, with what comes from now on.
     pub fn after(mut self, id: &str) -> Subscription {
-        self.after = Some(id.into()).filter(|id: &Box<str>| !id.is_empty());
+        self.after = (!id.is_empty()).then(|| id.into());
         self
     }
 
