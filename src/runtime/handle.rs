@@ -291,6 +291,7 @@ impl RuntimeHandle {
     }
 
     /// Whether both reach the same runtime.
+    #[cfg(feature = "sse")]
     pub(crate) fn is(&self, other: &RuntimeHandle) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

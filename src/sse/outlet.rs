@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_poller::{Moment, Pauses, Pull};
 
 use crate::http::body::BodyWaker;
+use crate::runtime::RuntimeTimer;
 use crate::sse::delivery::Delivery;
 use crate::sse::encoded::Encoded;
 use crate::sse::queue::{Next, Policy, Pushed, Queue};
@@ -72,6 +73,8 @@ pub(super) struct State {
     /// Told when nothing waits any more.
     pub(super) finish: Option<Pull>,
     heartbeat_due: bool,
+    /// When it is looked at for a heartbeat; the shell's.
+    pub(super) timer: Option<RuntimeTimer>,
     pub(super) last_sent: Moment,
     /// Whoever fills it waits.
     pub(super) is_full: bool,
@@ -162,6 +165,7 @@ impl State {
             waiting: false,
             finish: None,
             heartbeat_due: false,
+            timer: None,
             last_sent: Moment::FIRST,
             is_full: false,
             held_since: None,
@@ -410,5 +414,115 @@ impl Backlog {
         let throttled = pauses.throttled_ns.saturating_sub(self.pauses.throttled_ns);
         let blocked = pauses.blocked_ns.saturating_sub(self.pauses.blocked_ns);
         throttled > blocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::encoded::numbered;
+    use crate::sse::queue::Bound;
+    use crate::sse::{Event, EventRate};
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_nanos(1_000_000_000 + ms * 1_000_000)
+    }
+
+    /// An outlet whose preamble has gone.
+    fn begun(delivery: &Delivery) -> State {
+        let mut state = State::new(delivery);
+        let (pull, _) = state.pull(1_000, &mut Vec::new(), delivery, at(0));
+        assert_eq!(pull, Pull::More);
+        state
+    }
+
+    fn push(state: &mut State, delivery: &Delivery, seq: u64, data: &str) -> Reached {
+        state.push(&numbered(&Event::data(data), seq), delivery, at(0))
+    }
+
+    fn pull(state: &mut State, delivery: &Delivery, max: usize, now: Moment) -> (String, Pull, After) {
+        let mut out = Vec::new();
+        let (pull, after) = state.pull(max, &mut out, delivery, now);
+        assert!(out.len() <= max);
+        (String::from_utf8(out).unwrap(), pull, after)
+    }
+
+    #[test]
+    fn events_go_whole_unless_one_is_larger_than_what_may_go() {
+        let delivery = Delivery::default();
+        let mut state = begun(&delivery);
+        (1..=3).for_each(|seq| drop(push(&mut state, &delivery, seq, "0123456789")));
+        let one = "id: 1\ndata: 0123456789\n\n".len();
+        assert_eq!(pull(&mut state, &delivery, 2 * one - 1, at(1)).0, "id: 1\ndata: 0123456789\n\n");
+        // Cut only where there is no other way; its rest goes on first.
+        let (text, _, after) = pull(&mut state, &delivery, one - 4, at(2));
+        assert_eq!((text.as_str(), after.sent), ("id: 2\ndata: 01234567", 0));
+        assert_eq!(pull(&mut state, &delivery, 5 + one, at(3)).0, "89\n\nid: 3\ndata: 0123456789\n\n");
+        assert_eq!(pull(&mut state, &delivery, 100, at(4)).1, Pull::Starved);
+    }
+
+    #[test]
+    fn a_session_is_woken_once_for_what_comes_while_it_waits() {
+        let delivery = Delivery::default();
+        let mut state = begun(&delivery);
+        assert!(!push(&mut state, &delivery, 1, "x").wake, "it has not said that it waits");
+        pull(&mut state, &delivery, 100, at(1));
+        assert_eq!(pull(&mut state, &delivery, 100, at(1)).1, Pull::Starved);
+        assert!(push(&mut state, &delivery, 2, "x").wake && !push(&mut state, &delivery, 3, "x").wake);
+    }
+
+    #[test]
+    fn a_heartbeat_passes_what_a_rate_holds_back_but_never_cuts_an_event_in_two() {
+        let delivery = Delivery { rate: Some(EventRate::new(1.0)), ..Delivery::default() };
+        let every = Duration::from_millis(100);
+        let mut state = begun(&delivery);
+        push(&mut state, &delivery, 1, "a");
+        push(&mut state, &delivery, 2, "b");
+        assert_eq!(pull(&mut state, &delivery, 9, at(0)).0, "id: 1\ndat");
+        assert_eq!(state.heartbeat(every, at(100)), at(200));
+        assert_eq!(pull(&mut state, &delivery, 100, at(100)).0, "a: a\n\n");
+        // The second has to wait, and asks for a timer once.
+        let (_, held, after) = pull(&mut state, &delivery, 100, at(150));
+        assert_eq!((held, after.wake_at.is_some()), (Pull::Starved, true));
+        assert_eq!(state.heartbeat(every, at(150)), at(200), "something went 50 ms ago");
+        assert_eq!(state.heartbeat(every, at(200)), at(300));
+        assert_eq!(pull(&mut state, &delivery, 100, at(200)).0, ": \n\n");
+        let (_, _, after) = pull(&mut state, &delivery, 100, at(200));
+        assert_eq!(after.wake_at, None, "it is armed already");
+    }
+
+    #[test]
+    fn what_is_finished_ends_after_what_waits() {
+        let delivery = Delivery::default();
+        let mut state = begun(&delivery);
+        push(&mut state, &delivery, 1, "a");
+        state.finish = Some(Pull::End);
+        assert!(!push(&mut state, &delivery, 2, "too late").wake);
+        assert_eq!(pull(&mut state, &delivery, 100, at(1)).0, "id: 1\ndata: a\n\n");
+        assert_eq!(pull(&mut state, &delivery, 100, at(1)).1, Pull::End);
+    }
+
+    #[test]
+    fn replayed_events_go_first_and_do_not_count_against_the_bound() {
+        let bound = Bound { events: 2, bytes: 1_000 };
+        let delivery = Delivery { bound, ..Delivery::default() };
+        let mut state = begun(&delivery);
+        state.replay((1..=5).map(|seq| numbered(&Event::data("r"), seq)));
+        (6..=7).for_each(|seq| assert_eq!(push(&mut state, &delivery, seq, "l").dropped, 0));
+        let (text, _, after) = pull(&mut state, &delivery, 1_000, at(1));
+        assert_eq!((text.matches('r').count(), after.sent), (5, 7));
+        assert!(text.ends_with("id: 6\ndata: l\n\nid: 7\ndata: l\n\n"));
+    }
+
+    #[test]
+    fn a_rate_is_told_apart_from_a_slow_client() {
+        let delivery = Delivery::default();
+        let mut state = begun(&delivery);
+        (1..=2).for_each(|seq| drop(push(&mut state, &delivery, seq, "x")));
+        let pauses = |throttled_ns, blocked_ns| Pauses { throttled_ns, blocked_ns, ..Pauses::default() };
+        // What was before the backlog does not matter.
+        state.note_pauses(pauses(1_000, 50), at(0));
+        assert!(!state.is_throttled(&pauses(1_010, 90)));
+        assert!(state.is_throttled(&pauses(1_090, 60)));
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidegate_poller::{Moment, Pull, sys};
 
 use crate::http::body::{BodySource, BodyWaker};
+use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{Later, Ready};
-use crate::runtime::{RuntimeHandle, RuntimeTimer};
 use crate::sse::outlet::{After, Outlet};
 use crate::task::{Canceller, Series};
 
@@ -35,14 +35,13 @@ pub(super) struct OutletSource<O: Owner> {
     outlet: Arc<Outlet>,
     owner: O,
     runtime: Option<RuntimeHandle>,
-    heartbeat: Arc<Heartbeat>,
     /// What was asked of the budgets of events.
     asked: Option<Canceller>,
 }
 
 impl<O: Owner> OutletSource<O> {
     pub(super) fn new(outlet: Arc<Outlet>, owner: O) -> OutletSource<O> {
-        OutletSource { outlet, owner, runtime: None, heartbeat: Arc::default(), asked: None }
+        OutletSource { outlet, owner, runtime: None, asked: None }
     }
 
     fn run(&mut self, after: After) {
@@ -73,7 +72,7 @@ impl<O: Owner> BodySource for OutletSource<O> {
             return;
         }
         if let Some(every) = self.outlet.delivery.heartbeat {
-            self.heartbeat.start(&self.outlet, &runtime, now + every);
+            start_heartbeat(&self.outlet, &runtime, now + every);
         }
         self.runtime = Some(runtime);
     }
@@ -97,7 +96,8 @@ impl<O: Owner> BodySource for OutletSource<O> {
 impl<O: Owner> Drop for OutletSource<O> {
     fn drop(&mut self) {
         if let Some(runtime) = &self.runtime {
-            self.heartbeat.stop(runtime);
+            let timer = self.outlet.lock().timer.take();
+            timer.into_iter().for_each(|timer| runtime.cancel_timer(timer));
         }
         if let Some(asked) = &self.asked {
             asked.cancel();
@@ -106,37 +106,21 @@ impl<O: Owner> Drop for OutletSource<O> {
     }
 }
 
-/// The timer of an outlet's heartbeats.
-#[derive(Default)]
-struct Heartbeat(std::sync::Mutex<Option<RuntimeTimer>>);
-
-impl Heartbeat {
-    fn start(self: &Arc<Heartbeat>, outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {
-        let (beat, outlet, here) = (Arc::downgrade(self), Arc::downgrade(outlet), runtime.clone());
-        let fire = move || {
-            let (Some(beat), Some(outlet)) = (beat.upgrade(), outlet.upgrade()) else { return };
-            let Some(every) = outlet.delivery.heartbeat else { return };
-            let now = sys::now();
-            let next = outlet.lock().heartbeat(every, now);
-            if next == now + every {
-                outlet.wake();
-            }
-            beat.start(&outlet, &here, next);
-        };
-        let timer = runtime.start_keyed_timer(at, Box::new(Later(fire)));
-        *self.lock() = Some(timer);
-    }
-
-    fn stop(&self, runtime: &RuntimeHandle) {
-        let timer = self.lock().take();
-        if let Some(timer) = timer {
-            runtime.cancel_timer(timer);
+/// Has an outlet looked at when its heartbeat may be due.
+fn start_heartbeat(outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {
+    let (reached, here) = (Arc::downgrade(outlet), runtime.clone());
+    let fire = move || {
+        let Some(outlet) = reached.upgrade() else { return };
+        let Some(every) = outlet.delivery.heartbeat else { return };
+        let now = sys::now();
+        let next = outlet.lock().heartbeat(every, now);
+        if next == now + every {
+            outlet.wake();
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<RuntimeTimer>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+        start_heartbeat(&outlet, &here, next);
+    };
+    let timer = runtime.start_keyed_timer(at, Box::new(Later(fire)));
+    outlet.lock().timer = Some(timer);
 }
 
 fn wake_at(outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_poller::Pull;
 
 use super::figures::add;
-use super::registry::Registry;
+use super::registry::{Places, Registry};
 use super::state::{Gap, Joined, ToTell, TopicKey};
 use super::{Shared, state};
 use crate::runtime::RuntimeHandle;
@@ -22,7 +22,7 @@ use crate::sse::source::Owner;
 #[non_exhaustive]
 pub struct SubscriberRecord {
     /// The topics that it was subscribed to.
-    pub topics: Arc<[Arc<str>]>,
+    pub topics: Vec<Arc<str>>,
     /// Events that went to it.
     pub events_sent: u64,
     /// Events that were dropped because its queue was full.
@@ -52,22 +52,30 @@ pub enum Departure {
 /// A subscriber's end of a hub.
 pub(super) struct Membership {
     hub: Arc<Shared>,
-    names: Arc<[Arc<str>]>,
-    after: Option<Box<str>>,
+    /// Until it joins: thousands may stay for long, and the hub knows the names.
+    wish: Option<Box<Wish>>,
     joined: Option<Place>,
     had_gap: bool,
+}
+
+/// What it wants.
+pub(super) struct Wish {
+    pub(super) topics: Vec<Arc<str>>,
+    /// The last event that it has.
+    pub(super) after: Option<Box<str>>,
 }
 
 struct Place {
     registry: Arc<Registry>,
     poller: usize,
     topics: Arc<[TopicKey]>,
-    places: Box<[usize]>,
+    /// Where it is among those of each.
+    places: Places,
 }
 
 impl Membership {
-    pub(super) fn new(hub: Arc<Shared>, names: Arc<[Arc<str>]>, after: Option<Box<str>>) -> Membership {
-        Membership { hub, names, after, joined: None, had_gap: false }
+    pub(super) fn new(hub: Arc<Shared>, wish: Wish) -> Membership {
+        Membership { hub, wish: Some(Box::new(wish)), joined: None, had_gap: false }
     }
 }
 
@@ -76,7 +84,8 @@ impl Owner for Membership {
         let hub = &self.hub;
         let make = |key| Registry::new(Arc::downgrade(hub), runtime, key);
         let blocking = outlet.delivery.policy == Policy::Block;
-        let joined = hub.lock().join(&self.names, self.after.take().as_deref(), blocking, runtime, make);
+        let Some(wish) = self.wish.take() else { return false };
+        let joined = hub.lock().join(&wish.topics, wish.after.as_deref(), blocking, runtime, make);
         let joined = match joined {
             Ok(joined) => joined,
             Err(state::Refused::Closed) => {
@@ -133,7 +142,10 @@ impl Owner for Membership {
             (state.counts, state.queue_peak(), state.finish, state.is_empty(), was_full)
         };
         let blocking = outlet.delivery.policy == Policy::Block;
-        hub.lock().leave(place.poller, &place.topics, blocking, was_full);
+        let mut state = hub.lock();
+        let topics = hub.on_left.as_ref().map(|_| state.names(&place.topics));
+        state.leave(place.poller, &place.topics, blocking, was_full);
+        drop(state);
         if blocking {
             hub.blocking.fetch_sub(1, Relaxed);
             hub.pump(&place.topics);
@@ -145,9 +157,9 @@ impl Owner for Membership {
             Some(_) if empty => Departure::Finished,
             _ => Departure::Connection,
         };
-        if let Some(on_left) = &hub.on_left {
+        if let (Some(on_left), Some(topics)) = (&hub.on_left, topics) {
             let record = SubscriberRecord {
-                topics: self.names.clone(),
+                topics,
                 events_sent: counts.sent,
                 events_dropped: counts.dropped,
                 events_conflated: counts.conflated,

@@ -46,6 +46,12 @@ struct Walk {
     walked: Vec<(TopicKey, u32)>,
 }
 
+/// Where a subscriber is among those of each of its topics; most have one.
+pub(super) enum Places {
+    One([usize; 1]),
+    Many(Box<[usize]>),
+}
+
 struct Member {
     outlet: Arc<Outlet>,
     topics: Arc<[TopicKey]>,
@@ -76,16 +82,23 @@ impl Registry {
     }
 
     /// Takes in a subscriber. Gives back its place in each of its topics.
-    pub(super) fn add(&self, outlet: &Arc<Outlet>, topics: &Arc<[TopicKey]>, seq: u64) -> Box<[usize]> {
+    pub(super) fn add(&self, outlet: &Arc<Outlet>, topics: &Arc<[TopicKey]>, seq: u64) -> Places {
         let mut walk = self.lock();
         let mut place = |topic: &TopicKey| {
             let member = Member { outlet: outlet.clone(), topics: topics.clone(), seq };
             walk.members.entry(*topic).or_default().insert(member)
         };
-        topics.iter().map(&mut place).collect()
+        match &topics[..] {
+            [topic] => Places::One([place(topic)]),
+            _ => Places::Many(topics.iter().map(place).collect()),
+        }
     }
 
-    pub(super) fn remove(&self, topics: &[TopicKey], places: &[usize]) {
+    pub(super) fn remove(&self, topics: &[TopicKey], places: &Places) {
+        let places = match places {
+            Places::One(place) => &place[..],
+            Places::Many(places) => places,
+        };
         let mut walk = self.lock();
         for (topic, place) in topics.iter().zip(places) {
             if let Some(members) = walk.members.get_mut(topic) {

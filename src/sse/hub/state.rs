@@ -40,6 +40,8 @@ pub(super) struct State {
 
 struct Topic {
     name: Arc<str>,
+    /// What a subscriber of this topic alone holds: all of them the same.
+    alone: Arc<[TopicKey]>,
     ring: Ring,
     /// Those that have subscribers.
     pollers: Vec<Branch>,
@@ -140,8 +142,10 @@ impl State {
         let name: Arc<str> = name.into();
         // It may be one that was forgotten.
         let ring = Ring::new(self.ring_events, self.ring_bytes, self.forgotten);
-        let key = self.topics.insert(Topic {
+        let key = self.topics.vacant_key();
+        self.topics.insert(Topic {
             name: name.clone(),
+            alone: [key].into(),
             ring,
             pollers: Vec::new(),
             full: 0,
@@ -238,7 +242,16 @@ impl State {
         port.subscriptions += topics.len() as u32;
         let registry = port.registry.clone();
         let (replay, gap) = after.map(|id| self.missed(&topics, id)).unwrap_or_default();
-        Ok(Joined { registry, poller, topics: topics.into(), seq: self.last_seq, replay, gap })
+        let topics = match topics[..] {
+            [topic] => self.topics[topic].alone.clone(),
+            _ => topics.into(),
+        };
+        Ok(Joined { registry, poller, topics, seq: self.last_seq, replay, gap })
+    }
+
+    /// Their names.
+    pub(super) fn names(&self, topics: &[TopicKey]) -> Vec<Arc<str>> {
+        topics.iter().map(|topic| self.topics[*topic].name.clone()).collect()
     }
 
     /// What was published since an id, and whether that is all.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
-use super::member::Membership;
+use super::member::{Membership, Wish};
 use crate::http::{Reply, Request, StatusCode, StreamBody};
 use crate::sse::delivery::Delivery;
 use crate::sse::outlet::Outlet;
@@ -14,13 +14,13 @@ use crate::sse::source::OutletSource;
 #[must_use = "it becomes a subscriber when its reply is sent"]
 pub struct Subscription {
     hub: Arc<Shared>,
-    topics: Arc<[Arc<str>]>,
+    topics: Vec<Arc<str>>,
     after: Option<Box<str>>,
     delivery: Arc<Delivery>,
 }
 
 impl Subscription {
-    pub(super) fn new(hub: Arc<Shared>, topics: Arc<[Arc<str>]>) -> Subscription {
+    pub(super) fn new(hub: Arc<Shared>, topics: Vec<Arc<str>>) -> Subscription {
         let delivery = hub.delivery.clone();
         Subscription { hub, topics, after: None, delivery }
     }
@@ -53,7 +53,7 @@ impl Subscription {
             return Reply::new(StatusCode::NO_CONTENT);
         }
         let outlet = Outlet::new(self.delivery);
-        let member = Membership::new(self.hub, self.topics, self.after);
+        let member = Membership::new(self.hub, Wish { topics: self.topics, after: self.after });
         stream_reply(StreamBody::new(OutletSource::new(outlet, member)))
     }
 }
