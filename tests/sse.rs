@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sse_support::{Listener, PATIENCE, Running, await_subscribers, await_that, topics};
 use tidegate::http::Settings;
 use tidegate::net::PacingBuilder;
-use tidegate::poller::{Budget, Reason};
+use tidegate::poller::{Budget, Limit, Reason};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{
     Bound, Delivery, Departure, Event, EventRate, Hub, Message, Policy, PublishError, SubscriberRecord,
@@ -462,6 +462,35 @@ fn clients_share_a_budget_of_events() {
     }
     // 50 events at 100 a second, but for what a budget lets go at once.
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    running.stop(Duration::ZERO);
+}
+
+#[test]
+fn bytes_of_one_client_and_of_all_are_limited_by_the_reply() {
+    let hub = hub(bounded(Policy::Block, 100));
+    let total = Budget::builder("total").rate(60_000).build();
+    let (subscribes, spends) = (hub.clone(), total.clone());
+    let running = Running::start(move |exchange: &mut sse_support::Exchange| {
+        let reply = subscribes.subscribe(["t"]).reply().budget(&spends);
+        exchange.context.reply = match exchange.context.request().target() {
+            b"/slow" => reply.limit(&Limit::new("slow", Some(10_000))),
+            _ => reply,
+        };
+    });
+    let mut listeners = ["/", "/", "/slow"].map(|path| Listener::connect(running.address, path, ""));
+    await_subscribers(&hub, 3);
+    let began = Instant::now();
+    for number in 1..=15 {
+        hub.publish("t", Event::data(format!("{number} {}", "x".repeat(1_000))).named("n")).unwrap();
+    }
+    let took = listeners.each_mut().map(|listener| {
+        (1..=15).for_each(|number| assert_eq!(number_of_large(&listener.next().unwrap()), number));
+        began.elapsed()
+    });
+    // 15 KB at 10 KB/s, but for a burst of a few hundred milliseconds; the others have 25 KB/s each.
+    assert!(took[2] >= Duration::from_millis(1_000), "{took:?}");
+    assert!(took[0] >= Duration::from_millis(250) && took[0] < took[2], "{took:?}");
+    assert!(total.spent() > 45_000);
     running.stop(Duration::ZERO);
 }
 
