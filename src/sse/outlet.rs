@@ -451,7 +451,9 @@ mod tests {
     fn events_go_whole_unless_one_is_larger_than_what_may_go() {
         let delivery = Delivery::default();
         let mut state = begun(&delivery);
-        (1..=3).for_each(|seq| drop(push(&mut state, &delivery, seq, "0123456789")));
+        for seq in 1..=3 {
+            push(&mut state, &delivery, seq, "0123456789");
+        }
         let one = "id: 1\ndata: 0123456789\n\n".len();
         assert_eq!(pull(&mut state, &delivery, 2 * one - 1, at(1)).0, "id: 1\ndata: 0123456789\n\n");
         // Cut only where there is no other way; its rest goes on first.
@@ -518,7 +520,9 @@ mod tests {
     fn a_rate_is_told_apart_from_a_slow_client() {
         let delivery = Delivery::default();
         let mut state = begun(&delivery);
-        (1..=2).for_each(|seq| drop(push(&mut state, &delivery, seq, "x")));
+        for seq in 1..=2 {
+            push(&mut state, &delivery, seq, "x");
+        }
         let pauses = |throttled_ns, blocked_ns| Pauses { throttled_ns, blocked_ns, ..Pauses::default() };
         // What was before the backlog does not matter.
         state.note_pauses(pauses(1_000, 50), at(0));
