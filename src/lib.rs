@@ -1,7 +1,7 @@
 //! Event-driven networking with byte-rate budgets.
 //!
 //! The sockets, the gate and the budgets are those of [`tidegate_poller`]; this crate puts protocols, records and
-//! the program on top. Imports run one way: `cli → http → net → task → runtime →
+//! the program on top. Imports run one way: `cli → sse → http → net → task → runtime →
 //! poller`; [`record`] is read by sinks and
 //! knows none of them.
 //!
@@ -11,6 +11,7 @@
 //! | `tls` | TLS for servers and clients |
 //! | `router` | routes, what runs before and after them, extraction, budgets of routes |
 //! | `json`, `multipart`, `compression` | for the router: JSON, forms with files, replies by gzip, brotli and zstd |
+//! | `sse` | server-sent events: hubs, streams, a client |
 //! | `access-log` | access log lines and the thread that writes them |
 //! | `cli` (default) | the program `tidegate`, and all of the above |
 
@@ -22,6 +23,9 @@ pub mod task;
 
 #[cfg(feature = "http")]
 pub mod http;
+
+#[cfg(feature = "sse")]
+pub mod sse;
 
 #[cfg(feature = "cli")]
 pub mod cli;

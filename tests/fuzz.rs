@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets, with their seed corpora and what random changes make of those: what `cargo fuzz` does
 //! better, on a compiler that it has to have. See CONTRIBUTING.md.
-#![cfg(feature = "http")]
+#![cfg(feature = "sse")]
 
 #[expect(unreachable_pub, reason = "public for the fuzz targets, which are another package")]
 #[path = "../fuzz/src/lib.rs"]
@@ -64,4 +64,9 @@ fn chunked_bodies() {
 #[test]
 fn paths() {
     fuzz("path", targets::path);
+}
+
+#[test]
+fn streams_of_events() {
+    fuzz("events", targets::events);
 }

@@ -4,6 +4,7 @@
 use tidegate::http::codec::dechunk::{ChunkError, Dechunker, Piece};
 use tidegate::http::codec::request::{HeadLimits, Parsed, Request, parse};
 use tidegate::http::codec::target::Target;
+use tidegate::sse::{Event, Limits, Message, Parser, TooLong};
 
 /// A request head: where it ends does not depend on what follows, it owns what it tells, and no part of it is one.
 pub fn request(data: &[u8]) {
@@ -71,4 +72,28 @@ pub fn path(data: &[u8]) {
         assert!(location.starts_with('/') && !location.starts_with("//") && !location.starts_with("/\\"));
         assert!(location.bytes().all(|byte| byte.is_ascii_graphic()));
     }
+}
+
+/// A stream of events: the same come at once and byte by byte; encoded again, they are the same events.
+pub fn events(data: &[u8]) {
+    let whole = messages(std::iter::once(data));
+    assert_eq!(whole, messages(data.chunks(1)));
+    for message in whole.0 {
+        let event = Event::data(message.data.clone()).named(message.event.clone());
+        let (again, _) = messages(std::iter::once(event.to_text().as_bytes()));
+        // A lone NUL in a name becomes a blank, and a name may be longer than a line with its field.
+        if let [again] = &again[..] {
+            assert_eq!(again.data, message.data);
+        }
+    }
+}
+
+fn messages<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Option<TooLong>) {
+    let mut parser = Parser::new(Limits { line_bytes: 200, event_bytes: 400 });
+    let mut messages = Vec::new();
+    let mut failed = None;
+    for piece in pieces {
+        failed = failed.or(parser.feed(piece, |message| messages.push(message)).err());
+    }
+    (messages, failed)
 }

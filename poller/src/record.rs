@@ -78,6 +78,8 @@ pub enum Reason {
     Shutdown,
     /// The peer took its bytes too slowly.
     SlowConsumer,
+    /// More waited for the peer than may, because a rate or budget of ours held it back.
+    Throttled,
     /// The process had no file descriptor left.
     Descriptors,
     /// Connecting failed: refused, unreachable.
@@ -103,6 +105,7 @@ impl Reason {
             Reason::Evicted => "evicted",
             Reason::Shutdown => "shutdown",
             Reason::SlowConsumer => "slow_consumer",
+            Reason::Throttled => "throttled",
             Reason::Descriptors => "descriptors",
             Reason::ConnectFailed => "connect_failed",
             Reason::SourceFailed => "source_failed",

@@ -290,6 +290,12 @@ impl RuntimeHandle {
         self.0.pace_interval
     }
 
+    /// Whether both reach the same runtime.
+    #[cfg(feature = "sse")]
+    pub(crate) fn is(&self, other: &RuntimeHandle) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn downgrade(&self) -> WeakRuntime {
         WeakRuntime(Arc::downgrade(&self.0))
     }

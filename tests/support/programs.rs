@@ -34,6 +34,15 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Passes everything on to `to`, over connections that are kept.
     pub(crate) fn in_front_of(to: SocketAddr) -> Nginx {
+        Nginx::start(to, "proxy_buffering off;")
+    }
+
+    /// The same with nginx's own way, which is to gather a reply before it passes it on.
+    pub(crate) fn gathering_in_front_of(to: SocketAddr) -> Nginx {
+        Nginx::start(to, "")
+    }
+
+    fn start(to: SocketAddr, location: &str) -> Nginx {
         let scratch = Scratch::new("nginx").expect("a scratch folder");
         let prefix = scratch.path().display();
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
@@ -48,7 +57,7 @@ impl Nginx {
              http {{ access_log off; {paths}\n\
              upstream up {{ server {to}; keepalive 4; }}\n\
              server {{ listen {address}; location / {{ proxy_pass http://up; proxy_http_version 1.1;\n\
-             proxy_set_header Connection \"\"; proxy_buffering off; proxy_request_buffering off;\n\
+             proxy_set_header Connection \"\"; {location} proxy_request_buffering off;\n\
              client_max_body_size 0; }} }} }}\n"
         );
         let path = scratch.path().join("nginx.conf");

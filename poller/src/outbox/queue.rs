@@ -156,6 +156,10 @@ impl Outbox {
                     self.begins -= 1;
                     begun_free = Some(free);
                     self.free = free;
+                    // Rarely is there more than one; a long reply keeps the room for it as long as it goes.
+                    if self.begun.capacity() == 0 {
+                        self.begun.reserve_exact(1);
+                    }
                     self.begun.push(here);
                 }
                 Edge::End => {

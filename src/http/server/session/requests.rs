@@ -102,6 +102,10 @@ impl HttpSession {
         // What is left of the latest bytes belongs to the next head.
         work.head_since = work.latest;
         work.partial = None;
+        // Most connections have one at a time, and a stream keeps its for long: no room for more until there are more.
+        if work.exchanges.capacity() == 0 {
+            work.exchanges.reserve_exact(1);
+        }
         work.exchanges.push_back(Exchange::new(id, asked, started, head_in as u64));
     }
 

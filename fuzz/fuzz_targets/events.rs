@@ -1,0 +1,4 @@
+//! Streams of events.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::events(data));
