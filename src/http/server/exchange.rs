@@ -271,6 +271,7 @@ impl Exchange {
             pauses: Pauses::default(),
             end: End::local(Reason::Internal),
             phase: Phase::Request.as_str(),
+            client: None,
         }
     }
 }
