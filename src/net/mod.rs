@@ -1,7 +1,11 @@
 //! Listening, what sockets spend through, datagrams, TLS, and protocols of one's own.
 
+pub(crate) mod account;
+pub(crate) mod call;
 mod listen;
 mod pacing;
+pub(crate) mod patience;
+pub(crate) mod pool;
 pub mod protocol;
 mod resolve;
 #[cfg(feature = "tls")]

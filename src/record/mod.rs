@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 use tidegate_poller::record::{ConnectionRecord, End, Pauses, Peer, Role};
 
+#[cfg(feature = "cli")]
+pub(crate) use line::ClientFields;
+
 #[cfg(feature = "access-log")]
 pub use access_log::{AccessLog, Closed, Destination, LineFormat};
 pub use words::Words;
@@ -70,6 +73,32 @@ pub struct ExchangeRecord {
     pub end: End,
     /// In which phase.
     pub phase: &'static str,
+    /// What only who asks knows; absent at servers, and of protocols that do not tell.
+    pub client: Option<Box<ClientFacts>>,
+}
+
+/// How a request came to its connection. Absent is what did not happen: a connection that was there already took no
+/// time to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// From asking for the host's addresses until they were known.
+    pub dns: Option<Duration>,
+    /// From the start of the request until a connection was free for it, or one was begun for it.
+    pub pool_wait: Option<Duration>,
+    /// From the first attempt to connect until a connection was made.
+    pub connect: Option<Duration>,
+    /// From the connection until TLS was agreed on.
+    pub tls: Option<Duration>,
+    /// Redirects that were followed before it.
+    pub redirects: u32,
+    /// Attempts before it that failed.
+    pub retries: u32,
+    /// The connection had served another request.
+    pub reused: bool,
+    /// Bytes of the reply's body after its content coding was taken away; without one, the body's bytes.
+    pub body_decoded_bytes: u64,
+    /// Time in which a budget of ours kept us from reading.
+    pub read_throttled: Duration,
 }
 
 impl ExchangeRecord {
@@ -117,9 +146,13 @@ impl Sinks {
     /// Hands an exchange to each.
     pub fn exchange(&self, make: impl FnOnce() -> ExchangeRecord) {
         if !self.0.is_empty() {
-            let record = Arc::new(make());
-            self.each(|sink| sink.exchange(&record));
+            self.exchange_made(&Arc::new(make()));
         }
+    }
+
+    /// The same, for one that is wanted elsewhere, too.
+    pub fn exchange_made(&self, record: &Arc<ExchangeRecord>) {
+        self.each(|sink| sink.exchange(record));
     }
 
     /// Hands a connection to each.
@@ -183,6 +216,7 @@ pub(crate) mod tests {
             },
             end: End::local(Reason::Ok),
             phase: "reply",
+            client: None,
         }
     }
 
