@@ -2,11 +2,13 @@
 //!
 //! A [`Hub`] brings what is published to everybody who is subscribed; [`stream`] is one client's own stream, which a task
 //! writes. Both send their events through an outlet, which has a bounded queue with a policy, heartbeats and rates, and
-//! whose body is pulled by the client's session as the gate lets bytes out. [`Parser`] reads events from what arrives.
+//! whose body is pulled by the client's session as the gate lets bytes out. [`connect`] is the client's side: it reads by the
+//! [`Parser`], and connects again when it has to.
 //!
 //! This layer lies on [`http`](crate::http) and knows no sockets but by their wakers. Pure are `event`, `encoded`,
 //! `parser`, `ring`, `queue`, `rate` and `outlet`.
 
+mod client;
 mod delivery;
 mod encoded;
 mod event;
@@ -20,6 +22,7 @@ mod ring;
 mod source;
 mod stream;
 
+pub use client::{EventSource, EventSourceError, EventSourceSettings, NextEvent, connect};
 pub use delivery::Delivery;
 pub use event::Event;
 pub use hub::{Departure, Hub, HubBuilder, HubFigures, PublishError, Send, SubscriberRecord, Subscription};

@@ -1,0 +1,207 @@
+//! The client of event streams, against our server, nginx, and servers that misbehave.
+#![cfg(feature = "sse")]
+
+mod sse_support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sse_support::{PATIENCE, Running, await_subscribers};
+use tidegate::http::{get, post};
+use tidegate::runtime::Runtime;
+use tidegate::sse::{
+    Event, EventSource, EventSourceError, EventSourceSettings, Hub, Limits, Message, TooLong, connect,
+};
+use tidegate::task::{Elapsed, TaskExt as _};
+
+fn quick() -> EventSourceSettings {
+    EventSourceSettings { retry: Duration::from_millis(10), ..EventSourceSettings::default() }
+}
+
+fn source(address: SocketAddr, settings: EventSourceSettings) -> EventSource {
+    EventSource::new(settings, move || get(format!("http://{address}/t")))
+}
+
+fn next(runtime: &Runtime, source: &EventSource) -> Result<Option<Message>, EventSourceError> {
+    runtime.spawn(source.next()).wait_for(PATIENCE).expect("an answer in time").unwrap()
+}
+
+/// Answers each connection with the next of these texts, and closes it. Gives back the requests.
+fn scripted(replies: Vec<String>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = thread::spawn(move || {
+        let answer = |reply: String| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") {
+                assert_eq!(stream.read(&mut byte).unwrap(), 1);
+                request.push(byte[0]);
+            }
+            stream.write_all(reply.as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        replies.into_iter().map(answer).collect()
+    });
+    (address, serving)
+}
+
+fn stream_of(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{body}")
+}
+
+fn status(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nContent-Type: text/html\r\n\r\n")
+}
+
+#[test]
+fn events_come_from_our_own_hub_until_it_closes() {
+    let hub = Hub::new();
+    let running = Running::of(&hub);
+    let runtime = Runtime::new().unwrap();
+    let events = connect(format!("http://{}/t", running.address));
+    let first = runtime.spawn(events.next());
+    await_subscribers(&hub, 1);
+    for number in 1..=50 {
+        hub.publish("t", Event::data(number.to_string()).named("n")).unwrap();
+    }
+    assert_eq!(first.wait_for(PATIENCE).unwrap().unwrap().unwrap().unwrap().data, "1");
+    for number in 2..=50 {
+        let message = next(&runtime, &events).unwrap().unwrap();
+        assert_eq!(
+            (message.data, message.event.as_str(), message.id),
+            (number.to_string(), "n", number.to_string())
+        );
+    }
+    hub.close(None);
+    // It comes again, and is told not to.
+    assert_eq!(next(&runtime, &events).unwrap(), None);
+    assert_eq!(next(&runtime, &events).unwrap(), None);
+    running.stop(PATIENCE);
+}
+
+#[test]
+fn it_connects_again_and_goes_on_after_the_last_whole_event() {
+    let (address, requests) = scripted(vec![
+        stream_of("retry: 1\nid: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: cut in the mid"),
+        status("503 Service Unavailable"),
+        stream_of("id: 3\ndata: c\n\n"),
+        status("204 No Content"),
+    ]);
+    let runtime = Runtime::new().unwrap();
+    let events = source(address, quick());
+    let data: Vec<String> =
+        std::iter::from_fn(|| next(&runtime, &events).unwrap().map(|message| message.data)).collect();
+    assert_eq!(data, ["a", "b", "c"]);
+    let ids: Vec<Option<String>> = requests
+        .join()
+        .unwrap()
+        .iter()
+        .map(|request| {
+            assert!(request.to_ascii_lowercase().contains("accept: text/event-stream\r\n"), "{request}");
+            let lower = request.to_ascii_lowercase();
+            lower.lines().find_map(|line| line.strip_prefix("last-event-id: ").map(str::to_owned))
+        })
+        .collect();
+    assert_eq!(ids, [None, Some("2".into()), Some("2".into()), Some("3".into())]);
+}
+
+#[test]
+fn what_is_no_stream_of_events_is_an_error() {
+    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi".to_owned();
+    let (address, _requests) = scripted(vec![html, status("404 Not Found")]);
+    let runtime = Runtime::new().unwrap();
+    let error = next(&runtime, &source(address, quick())).unwrap_err();
+    assert!(matches!(&error, EventSourceError::ContentType(other) if other == "text/html"), "{error}");
+    let error = next(&runtime, &source(address, quick())).unwrap_err();
+    assert!(matches!(&error, EventSourceError::Status(status) if status.as_u16() == 404), "{error}");
+}
+
+#[test]
+fn a_line_without_end_is_an_error() {
+    let (address, _requests) = scripted(vec![stream_of(&format!("data: {}", "x".repeat(5_000)))]);
+    let limits = Limits { line_bytes: 1_000, event_bytes: 1_000 };
+    let runtime = Runtime::new().unwrap();
+    let error = next(&runtime, &source(address, EventSourceSettings { limits, ..quick() })).unwrap_err();
+    assert!(matches!(error, EventSourceError::TooLong(TooLong::Line(1_000))), "{error}");
+}
+
+#[test]
+fn attempts_that_bring_nothing_come_to_an_end_where_that_is_wanted() {
+    // Nobody listens there any more.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let events = source(address, EventSourceSettings { attempts_max: Some(3), ..quick() });
+    let error = next(&runtime, &events).unwrap_err();
+    assert!(matches!(error, EventSourceError::Attempts(3)), "{error}");
+}
+
+#[test]
+fn a_silent_stream_is_given_up_and_begun_anew() {
+    let hub = Hub::new();
+    let running = Running::of(&hub);
+    let runtime = Runtime::new().unwrap();
+    let idle_timeout = Some(Duration::from_millis(100));
+    let events = source(running.address, EventSourceSettings { idle_timeout, ..quick() });
+    let waiting = runtime.spawn(events.next());
+    let began = Instant::now();
+    while hub.figures().subscribed < 3 {
+        assert!(began.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(2));
+    }
+    hub.publish("t", Event::data("at last")).unwrap();
+    // It may be between two streams just then; the ring has it, but a client without an id asks for nothing.
+    let published = thread::spawn({
+        let hub = hub.clone();
+        move || {
+            while hub.figures().delivered == 0 {
+                hub.publish("t", Event::data("at last")).unwrap();
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    assert_eq!(waiting.wait_for(PATIENCE).unwrap().unwrap().unwrap().unwrap().data, "at last");
+    published.join().unwrap();
+    running.stop(Duration::ZERO);
+}
+
+#[test]
+fn who_stops_waiting_loses_nothing_and_two_cannot_wait_at_once() {
+    let hub = Hub::new();
+    let running = Running::of(&hub);
+    let runtime = Runtime::new().unwrap();
+    let address = running.address;
+    // A stream may as well begin with POST.
+    let events = EventSource::new(quick(), move || post(format!("http://{address}/t"), "{}"));
+    let short = Duration::from_millis(1);
+    for number in 1..=30 {
+        // Nothing has been published: whoever waits gives up, at whatever stage of connecting and reading it is.
+        let given_up = runtime.run(events.next().timeout(short)).unwrap();
+        assert!(matches!(given_up, Err(Elapsed)), "{given_up:?}");
+        let began = Instant::now();
+        // It lets go in its own time.
+        while events.last_event_id().is_none() {
+            assert!(began.elapsed() < PATIENCE);
+            thread::yield_now();
+        }
+        if number == 1 {
+            await_subscribers(&hub, 1);
+        }
+        hub.publish("t", Event::data(number.to_string())).unwrap();
+        assert_eq!(next(&runtime, &events).unwrap().unwrap().data, number.to_string());
+    }
+    assert_eq!(hub.figures().subscribed, 1, "what was begun went on");
+    let waits = runtime.spawn(events.next());
+    let error = loop {
+        // Until the other one has begun to wait.
+        if let Err(error) = next(&runtime, &events) {
+            break error;
+        }
+    };
+    assert!(matches!(error, EventSourceError::InUse), "{error}");
+    waits.cancel();
+    running.stop(Duration::ZERO);
+}
