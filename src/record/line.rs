@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use tidegate_poller::record::{ConnectionRecord, Handshake, Pauses, TcpFigures};
 
 use crate::record::escape::for_json;
-use crate::record::{ConnectionEntry, ExchangeRecord};
+use crate::record::{ClientFacts, ConnectionEntry, ExchangeRecord};
 
 /// Writes the line of an exchange.
 pub(super) fn exchange(out: &mut Vec<u8>, log_seq: u64, record: &ExchangeRecord) {
@@ -41,6 +41,7 @@ pub(super) fn exchange(out: &mut Vec<u8>, log_seq: u64, record: &ExchangeRecord)
             end_phase: record.phase,
             end_reason: record.end.reason.as_str(),
             t_start: WallTime(record.started),
+            client: record.client.as_deref().map(ClientFields::new),
         },
     );
 }
@@ -119,6 +120,41 @@ struct ExchangeLine<'a> {
     end_phase: &'static str,
     end_reason: &'static str,
     t_start: WallTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<ClientFields>,
+}
+
+#[derive(Serialize)]
+struct ClientFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_wait_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_us: Option<u64>,
+    redirects: u32,
+    retries: u32,
+    reused: bool,
+    body_decoded_bytes: u64,
+    read_throttled_us: u64,
+}
+
+impl ClientFields {
+    fn new(facts: &ClientFacts) -> ClientFields {
+        ClientFields {
+            dns_us: facts.dns.map(micros),
+            pool_wait_us: facts.pool_wait.map(micros),
+            connect_us: facts.connect.map(micros),
+            tls_us: facts.tls.map(micros),
+            redirects: facts.redirects,
+            retries: facts.retries,
+            reused: facts.reused,
+            body_decoded_bytes: facts.body_decoded_bytes,
+            read_throttled_us: micros(facts.read_throttled),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -334,6 +370,30 @@ mod tests {
         }
         assert!(line.contains("\"throttled_us\":0") && line.contains("\"longest_gap_us\":0"));
         assert!(line.contains("\"t_start\":\"1970-01-01T00:00:00.000000Z\""));
+    }
+
+    #[test]
+    fn layout_of_what_a_client_adds() {
+        let mut record = sample();
+        let facts = ClientFacts {
+            dns: Some(Duration::from_micros(11)),
+            pool_wait: Some(Duration::from_micros(12)),
+            connect: Some(Duration::from_micros(13)),
+            tls: Some(Duration::from_micros(14)),
+            redirects: 1,
+            retries: 2,
+            reused: true,
+            body_decoded_bytes: 15,
+            read_throttled: Duration::from_micros(16),
+        };
+        record.client = Some(Box::new(facts));
+        let line = text(|out| exchange(out, 1, &record));
+        let client = "\"client\":{\"dns_us\":11,\"pool_wait_us\":12,\"connect_us\":13,\"tls_us\":14,\"redirects\":1,\
+                      \"retries\":2,\"reused\":true,\"body_decoded_bytes\":15,\"read_throttled_us\":16}}\n";
+        assert!(line.ends_with(client), "{line}");
+        record.client = Some(Box::default());
+        let line = text(|out| exchange(out, 1, &record));
+        assert!(line.contains("\"client\":{\"redirects\":0,"), "{line}");
     }
 
     #[test]

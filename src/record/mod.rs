@@ -70,6 +70,32 @@ pub struct ExchangeRecord {
     pub end: End,
     /// In which phase.
     pub phase: &'static str,
+    /// What only who asks knows; absent at servers, and of protocols that do not tell.
+    pub client: Option<Box<ClientFacts>>,
+}
+
+/// How a request came to its connection. Absent is what did not happen: a connection that was there already took no
+/// time to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// From asking for the host's addresses until they were known.
+    pub dns: Option<Duration>,
+    /// From the start of the request until a connection was free for it, or one was begun for it.
+    pub pool_wait: Option<Duration>,
+    /// From the first attempt to connect until a connection was made.
+    pub connect: Option<Duration>,
+    /// From the connection until TLS was agreed on.
+    pub tls: Option<Duration>,
+    /// Redirects that were followed before it.
+    pub redirects: u32,
+    /// Attempts before it that failed.
+    pub retries: u32,
+    /// The connection had served another request.
+    pub reused: bool,
+    /// Bytes of the reply's body after its content coding was taken away; without one, the body's bytes.
+    pub body_decoded_bytes: u64,
+    /// Time in which a budget of ours kept us from reading.
+    pub read_throttled: Duration,
 }
 
 impl ExchangeRecord {
@@ -183,6 +209,7 @@ pub(crate) mod tests {
             },
             end: End::local(Reason::Ok),
             phase: "reply",
+            client: None,
         }
     }
 

@@ -8,20 +8,22 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate_poller::record::{End, Pauses};
-use tidegate_poller::{Moment, Reason, sys};
+use tidegate_poller::record::End;
+use tidegate_poller::{Io, Moment, Poller, Reason, Sums, sys};
 
-use super::account::{Account, On};
+use super::client_session::ClientSession;
 use super::codec::Codec;
-use super::endpoint::Endpoint;
 use super::error::{RequestError, Waited};
 use super::spending::Spending;
+use crate::net::account::{Account, On};
+use crate::net::call::Pledge;
+use crate::net::pool::{self, Bounds, Pooled, Refused};
 use crate::net::{Resolve, Resolving, SystemResolver};
 use crate::record::Sinks;
-use crate::runtime::{RuntimeHandle, RuntimeTimer};
+use crate::runtime::RuntimeHandle;
 use crate::task::{Continuation, Task};
 
 /// How a client goes about its requests. Connections are counted for each address apart.
@@ -193,12 +195,10 @@ impl<C: Codec> Task for Request<C> {
         let call = Call {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             pledge: Pledge::new(done),
-            request,
-            others: Vec::new(),
             deadline: total_timeout.map(|timeout| began + timeout),
-            began,
             retried: false,
             timer: None,
+            work: Work { request, others: Vec::new(), began },
         };
         match target {
             Target::Address(address) => shared.enter(address, call),
@@ -232,11 +232,6 @@ pub(super) struct Shared<C: Codec> {
 }
 
 impl<C: Codec> Shared<C> {
-    /// Nobody will make further requests.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
     fn resolve(self: Arc<Self>, host: &str, port: u16, mut call: Call<C>) {
         let shared = self.clone();
         if let Some(deadline) = call.deadline {
@@ -258,7 +253,7 @@ impl<C: Codec> Shared<C> {
                 addresses.reverse();
                 match addresses.pop() {
                     Some(first) => {
-                        call.others = addresses;
+                        call.work.others = addresses;
                         self.enter(first, call);
                     }
                     None => {
@@ -274,20 +269,20 @@ impl<C: Codec> Shared<C> {
     pub(super) fn enter(self: &Arc<Self>, address: SocketAddr, call: Call<C>) {
         let visit = {
             let mut endpoints = self.lock();
-            let endpoint = endpoints.entry(address).or_insert_with(|| Endpoint::new(self.clone(), address));
+            let endpoint = endpoints
+                .entry(address)
+                .or_insert_with(|| Endpoint::new(AtAddress { shared: self.clone(), address }));
             endpoint.visit()
         };
-        call.pledge.cancel_at(visit.endpoint(), call.id);
         visit.accept(call);
     }
 
     /// Forgets an endpoint that has nothing left.
-    pub(super) fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
+    fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
         let mut endpoints = self.lock();
-        if endpoints.get(&endpoint.address()).is_some_and(|kept| Arc::ptr_eq(kept, endpoint))
-            && endpoint.is_deserted()
-        {
-            let gone = endpoints.remove(&endpoint.address());
+        let address = &endpoint.place().address;
+        if endpoints.get(address).is_some_and(|kept| Arc::ptr_eq(kept, endpoint)) && endpoint.is_deserted() {
+            let gone = endpoints.remove(address);
             drop(endpoints);
             drop(gone);
         }
@@ -314,9 +309,9 @@ impl<C: Codec> Shared<C> {
 
     fn record_unconnected(&self, address: SocketAddr, call: &Call<C>, reason: Reason, phase: &'static str) {
         self.settings.sinks.exchange(|| {
-            let words = self.codec.words(&call.request);
-            let account = Account::new(0, words, call.began);
-            account.complete(On::none(address), sys::now(), &Pauses::default(), (End::local(reason), phase))
+            let words = self.codec.words(&call.work.request);
+            let account = Account::new(0, words, call.work.began);
+            account.complete(On::none(address), sys::now(), &Sums::default(), (End::local(reason), phase))
         });
     }
 
@@ -330,84 +325,74 @@ fn nowhere(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
 }
 
-/// A request that has no reply yet.
-pub(super) struct Call<C: Codec> {
-    pub(super) id: u64,
-    pub(super) pledge: Pledge<C>,
+/// What a call is about.
+pub(super) struct Work<C: Codec> {
     pub(super) request: C::Request,
     /// Addresses to try when this one lets us not in, the next one last.
     pub(super) others: Vec<SocketAddr>,
-    /// Until when it must be done.
-    pub(super) deadline: Option<Moment>,
     pub(super) began: Moment,
-    pub(super) retried: bool,
-    /// Runs while it is on no connection.
-    pub(super) timer: Option<RuntimeTimer>,
 }
 
-impl<C: Codec> Call<C> {
-    pub(super) fn stop_timer(&mut self, runtime: &RuntimeHandle) {
-        if let Some(timer) = self.timer.take() {
-            runtime.cancel_timer(timer);
-        }
-    }
+pub(super) type Call<C> = crate::net::call::Call<AtAddress<C>>;
+pub(super) type Endpoint<C> = pool::Endpoint<AtAddress<C>>;
+
+/// An address that a client has connections to.
+pub(super) struct AtAddress<C: Codec> {
+    pub(super) shared: Arc<Shared<C>>,
+    pub(super) address: SocketAddr,
 }
 
-type Output<C> = Result<<C as Codec>::Reply, RequestError>;
+impl<C: Codec> Pooled for AtAddress<C> {
+    type Output = Result<C::Reply, RequestError>;
+    type Work = Work<C>;
+    type Session = ClientSession<C>;
 
-/// What was promised to whoever started the task. It is completed once, or taken by a cancel.
-pub(super) struct Pledge<C: Codec>(Arc<Promise<C>>);
-
-struct Promise<C: Codec> {
-    done: Mutex<Option<Continuation<Output<C>>>>,
-    /// Where a cancel finds the call.
-    at: Mutex<Option<(Weak<Endpoint<C>>, u64)>>,
-}
-
-impl<C: Codec> Pledge<C> {
-    fn new(mut done: Continuation<Output<C>>) -> Pledge<C> {
-        let cancellation = done.cancellation();
-        let promise = Arc::new(Promise { done: Mutex::new(Some(done)), at: Mutex::default() });
-        if cancellation.is_possible() {
-            // Not a strong one: the cancellation is kept by what is in the promise.
-            let reached = Arc::downgrade(&promise);
-            cancellation.on_cancel(move || {
-                let Some(promise) = reached.upgrade() else { return };
-                let done = lock(&promise.done).take();
-                let at = lock(&promise.at).take();
-                if let Some((endpoint, id)) = at
-                    && let Some(endpoint) = endpoint.upgrade()
-                {
-                    endpoint.cancel(id);
-                }
-                drop(done);
-            });
-        }
-        Pledge(promise)
+    fn runtime(&self) -> &RuntimeHandle {
+        &self.shared.runtime
     }
 
-    fn cancel_at(&self, endpoint: &Arc<Endpoint<C>>, id: u64) {
-        *lock(&self.0.at) = Some((Arc::downgrade(endpoint), id));
+    fn bounds(&self) -> Bounds {
+        let ClientSettings { max_connections, max_idle, max_waiting, wait_timeout, .. } =
+            self.shared.settings;
+        Bounds { max_connections, max_idle, max_waiting, wait_timeout }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        lock(&self.0.done).is_some()
+    fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
-    pub(super) fn complete(&self, output: Output<C>) {
-        let done = lock(&self.0.done).take();
-        if let Some(done) = done {
-            done.complete(output);
-        }
+    fn connect(endpoint: &Arc<Endpoint<C>>, poller: &mut Poller, connection: u64, call: Call<C>) {
+        let id = call.id;
+        let session = ClientSession::new(endpoint.clone(), connection, call, poller.now());
+        // Where it fails at once the session has its record already.
+        let Some(socket) = poller.connect(endpoint.place().address, Box::new(session)) else { return };
+        endpoint.on_connection(id, socket.clone());
+        pool::with_session::<Self>(poller, &socket, ClientSession::connecting);
     }
-}
 
-impl<C: Codec> Clone for Pledge<C> {
-    fn clone(&self) -> Pledge<C> {
-        Pledge(self.0.clone())
+    fn start(session: &mut ClientSession<C>, io: &mut Io<'_>, call: Call<C>) {
+        session.start(io, call);
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cancelled(session: &mut ClientSession<C>, io: &mut Io<'_>, call: u64) {
+        session.cancelled(io, call);
+    }
+
+    fn refuse(&self, call: Call<C>, why: Refused) {
+        let error = match why {
+            Refused::Full => RequestError::QueueFull,
+            Refused::Waited => RequestError::Timeout(Waited::Connection),
+            Refused::Late => RequestError::Timeout(Waited::Total),
+            Refused::Stopped => RequestError::Stopped,
+        };
+        self.shared.fail(self.address, call, error);
+    }
+
+    fn give_up(&self, call: Call<C>) {
+        self.shared.give_up(self.address, call);
+    }
+
+    fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
+        self.shared.forget(endpoint);
+    }
 }

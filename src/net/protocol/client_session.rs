@@ -12,13 +12,13 @@ use std::sync::Arc;
 use tidegate_poller::record::{ConnectionRecord, End, Who};
 use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Reason, Session};
 
-use super::account::{Account, On};
-use super::client::{Call, ClientSettings};
+use super::client::{Call, ClientSettings, Endpoint, Shared};
 use super::codec::{Codec, Malformed, Outgoing};
-use super::endpoint::{Endpoint, Next};
 use super::error::{RequestError, Waited};
 use super::inbound::{Fault, Inbound};
-use super::patience::Patience;
+use crate::net::account::{Account, On};
+use crate::net::patience::Patience;
+use crate::net::pool::Next;
 
 pub(super) struct ClientSession<C: Codec> {
     endpoint: Arc<Endpoint<C>>,
@@ -58,7 +58,7 @@ impl<C: Codec> ClientSession<C> {
         call: Call<C>,
         now: Moment,
     ) -> ClientSession<C> {
-        let codec = endpoint.shared().codec.clone();
+        let codec = endpoint.place().shared.codec.clone();
         let mut session = ClientSession {
             endpoint,
             connection,
@@ -75,6 +75,10 @@ impl<C: Codec> ClientSession<C> {
         session
     }
 
+    fn shared(&self) -> &Arc<Shared<C>> {
+        &self.endpoint.place().shared
+    }
+
     /// The connect is under way.
     pub(super) fn connecting(&mut self, io: &mut Io<'_>) {
         self.wait_for(io, Waited::Connect);
@@ -82,7 +86,7 @@ impl<C: Codec> ClientSession<C> {
 
     /// Has an idle connection serve a call.
     pub(super) fn start(&mut self, io: &mut Io<'_>, mut call: Call<C>) {
-        call.stop_timer(&self.endpoint.shared().runtime);
+        call.stop_timer(&self.shared().runtime);
         self.current = Some(self.attempt(call, io.now(), true));
         self.send(io);
     }
@@ -96,14 +100,14 @@ impl<C: Codec> ClientSession<C> {
 
     fn attempt(&mut self, call: Call<C>, now: Moment, reused: bool) -> Attempt<C> {
         self.exchanges += 1;
-        let words = self.codec.words(&call.request);
+        let words = self.codec.words(&call.work.request);
         Attempt { account: Account::new(self.exchanges, words, now), call, reused }
     }
 
     fn send(&mut self, io: &mut Io<'_>) {
         let Some(current) = &mut self.current else { return };
         let mut out = Outgoing::with_buffer(io.buffer());
-        let encoded = self.codec.encode_request(&current.call.request, &mut out).and_then(|()| {
+        let encoded = self.codec.encode_request(&current.call.work.request, &mut out).and_then(|()| {
             let refused = || Malformed::new("a request cannot end with its connection");
             (!out.ends_connection()).then_some(()).ok_or_else(refused)
         });
@@ -123,7 +127,7 @@ impl<C: Codec> ClientSession<C> {
 
     /// Sets the deadline of what is waited for now, or that of the whole call if it comes first.
     fn wait_for(&mut self, io: &mut Io<'_>, what: Waited) {
-        let settings = &self.endpoint.shared().settings;
+        let settings = &self.shared().settings;
         let patience = match what {
             Waited::Connect => Some(settings.connect_timeout),
             Waited::FirstByte => Some(settings.first_byte_timeout),
@@ -140,9 +144,9 @@ impl<C: Codec> ClientSession<C> {
     }
 
     fn look_for_reply(&mut self, io: &mut Io<'_>) {
+        let max = self.shared().settings.max_reply;
         let codec = &mut self.codec;
-        match self.inbound.next(self.endpoint.shared().settings.max_reply, |bytes| codec.decode_reply(bytes))
-        {
+        match self.inbound.next(max, |bytes| codec.decode_reply(bytes)) {
             Ok(Some((reply, length))) => self.complete(io, reply, length),
             Ok(None) => self.wait_for(io, Waited::NextByte),
             Err(Fault::TooLong) => self.fail(io, RequestError::TooLong, End::local(Reason::Denied)),
@@ -174,8 +178,8 @@ impl<C: Codec> ClientSession<C> {
         let extra = self.inbound.partial() > 0;
         let (sums, now) = (io.sums(), io.now());
         let end = (End::peer(Reason::Ok), "reply");
-        let sinks = &self.endpoint.shared().settings.sinks;
-        sinks.exchange(|| account.complete(On::this(io), now, &sums.pauses, end));
+        let sinks = &self.shared().settings.sinks;
+        sinks.exchange(|| account.complete(On::this(io), now, &sums, end));
         self.endpoint.done(call.id);
         call.pledge.complete(Ok(reply));
         drop(call);
@@ -193,7 +197,7 @@ impl<C: Codec> ClientSession<C> {
             match self.endpoint.next(self.connection, io) {
                 Next::Call(call) => self.start(io, call),
                 Next::Idle => {
-                    let until = io.now() + self.endpoint.shared().settings.idle_timeout;
+                    let until = io.now() + self.shared().settings.idle_timeout;
                     self.patience.set(io, Some((until, Why::Idle)), None);
                 }
                 Next::Close => io.abort(End::local(Reason::Ok)),
@@ -215,7 +219,7 @@ impl<C: Codec> ClientSession<C> {
     /// What becomes of a call whose connection has ended.
     fn settle(&mut self, attempt: Attempt<C>, record: &ConnectionRecord) {
         let Attempt { mut call, account, reused } = attempt;
-        let shared = self.endpoint.shared();
+        let shared = self.shared().clone();
         let connecting = record.connected.is_none();
         let untouched = account.bytes_in == 0;
         shared.settings.sinks.exchange(|| account.cut(record, record.phase, true));
@@ -225,11 +229,11 @@ impl<C: Codec> ClientSession<C> {
         let stale = reused && untouched && record.end.who == Who::Peer && self.failure.is_none();
         if stale && !call.retried && shared.settings.retry_stale {
             call.retried = true;
-            return shared.enter(self.endpoint.address(), call);
+            return shared.enter(self.endpoint.place().address, call);
         }
         let error = self.failure.take().unwrap_or_else(|| error_of(record, connecting));
         let next_may_do = matches!(error, RequestError::Connect(_) | RequestError::Timeout(Waited::Connect));
-        match call.others.pop() {
+        match call.work.others.pop() {
             Some(other) if next_may_do => shared.enter(other, call),
             _ => call.pledge.complete(Err(error)),
         }
@@ -238,7 +242,7 @@ impl<C: Codec> ClientSession<C> {
 
 impl<C: Codec> Session for ClientSession<C> {
     fn opened(&mut self, io: &mut Io<'_>) {
-        let settings: &ClientSettings = &self.endpoint.shared().settings;
+        let settings: &ClientSettings = &self.shared().settings;
         io.set_send_timeout(Some(settings.next_byte_timeout));
         settings.spending.join(io);
         self.send(io);
@@ -322,7 +326,7 @@ impl<C: Codec> Session for ClientSession<C> {
             let _visit = endpoint.visit();
             self.settle(attempt, &record);
         }
-        endpoint.shared().settings.sinks.connection(record, self.exchanges);
+        endpoint.place().shared.settings.sinks.connection(record, self.exchanges);
         endpoint.gone(self.connection, call, stopping);
     }
 }

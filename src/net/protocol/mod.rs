@@ -7,14 +7,11 @@
 //! way back is a job for the session's poller. This module knows no particular protocol, and no thread but by the
 //! runtime.
 
-mod account;
 mod client;
 mod client_session;
 mod codec;
-mod endpoint;
 mod error;
 mod inbound;
-mod patience;
 mod server;
 mod server_session;
 mod spending;

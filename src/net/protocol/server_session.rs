@@ -15,14 +15,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_poller::record::{ConnectionRecord, End, Pauses};
-use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Poller, Reason, Session, SocketHandle, sys};
+use tidegate_poller::record::{ConnectionRecord, End};
+use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Poller, Reason, Session, SocketHandle, Sums, sys};
 
-use super::account::{Account, On};
 use super::codec::{Codec, Outgoing};
 use super::inbound::{Fault, Inbound};
-use super::patience::{PATIENCE, Patience};
 use super::server::{Exchange, Seat, Service};
+use crate::net::account::{Account, On};
+use crate::net::patience::{PATIENCE, Patience};
 use crate::record::Words;
 use crate::runtime::work::{Receive, panic_message};
 use crate::runtime::{Running, RuntimeHandle};
@@ -402,7 +402,7 @@ where
                 account.sent(mark);
                 let end = account.end.unwrap_or((End::local(Reason::Internal), "reply"));
                 let sinks = &self.service.settings.sinks;
-                sinks.exchange(|| account.complete(On::this(io), mark.at, &Pauses::default(), end));
+                sinks.exchange(|| account.complete(On::this(io), mark.at, &Sums::default(), end));
                 self.advance(io);
             }
         }

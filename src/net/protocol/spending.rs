@@ -20,7 +20,7 @@ pub struct Spending {
 }
 
 impl Spending {
-    pub(super) fn join(&self, io: &mut Io<'_>) {
+    pub(crate) fn join(&self, io: &mut Io<'_>) {
         self.pacing.join(io);
         for (direction, limit, budget) in [
             (Direction::Egress, &self.egress_limit, &self.egress_budget),

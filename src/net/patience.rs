@@ -8,7 +8,7 @@ pub(super) const PATIENCE: u32 = 0;
 /// A deadline of what is waited for now, and one of the whole, on one timer of the session, which is touched only when it
 /// would fire too late.
 #[derive(Debug)]
-pub(super) struct Patience<W> {
+pub(crate) struct Patience<W> {
     deadline: Option<(Moment, W)>,
     /// Stands whatever happens meanwhile.
     total: Option<(Moment, W)>,
@@ -25,14 +25,14 @@ impl<W> Default for Patience<W> {
 
 impl<W: Copy> Patience<W> {
     /// Sets both.
-    pub(super) fn set(&mut self, io: &mut Io<'_>, deadline: Option<(Moment, W)>, total: Option<(Moment, W)>) {
+    pub(crate) fn set(&mut self, io: &mut Io<'_>, deadline: Option<(Moment, W)>, total: Option<(Moment, W)>) {
         self.throttled_ns = io.sums().ingress_throttled_ns;
         (self.deadline, self.total) = (deadline, total);
         self.arm(io);
     }
 
     /// The timer has fired. What for, if a deadline has passed.
-    pub(super) fn fired(&mut self, io: &mut Io<'_>) -> Option<W> {
+    pub(crate) fn fired(&mut self, io: &mut Io<'_>) -> Option<W> {
         self.timer = None;
         match self.next() {
             Some((at, what)) if at <= io.now() => Some(what),
@@ -45,7 +45,7 @@ impl<W: Copy> Patience<W> {
 
     /// Waits for as much longer as a budget of ours kept us from reading since the deadline was set: that is no fault of the
     /// peer's. Says whether it did.
-    pub(super) fn make_up(&mut self, io: &mut Io<'_>) -> bool {
+    pub(crate) fn make_up(&mut self, io: &mut Io<'_>) -> bool {
         let throttled = io.sums().ingress_throttled_ns;
         let more = throttled.saturating_sub(self.throttled_ns);
         self.throttled_ns = throttled;

@@ -4,25 +4,33 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tidegate_poller::record::{ConnectionRecord, End, Pauses, Peer, Reason, Role};
-use tidegate_poller::{Io, Moment, Passed, sys};
+use tidegate_poller::{Io, Moment, Passed, Sums, sys};
 
-use crate::record::{ExchangeRecord, Words};
+use crate::record::{ClientFacts, ExchangeRecord, Words};
 
 /// An exchange under way, at either end: a message that comes in, and one that goes out.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Its number on the connection, from 1.
-    pub(super) id: u64,
-    pub(super) words: Words,
-    pub(super) status: Option<u16>,
-    pub(super) bytes_in: u64,
+    pub(crate) id: u64,
+    pub(crate) words: Words,
+    pub(crate) status: Option<u16>,
+    pub(crate) bytes_in: u64,
+    /// Of these, how many are no body. A protocol that does not tell has none such.
+    pub(crate) head_in: u64,
+    /// The same of what goes out.
+    pub(crate) head_out: u64,
+    /// A client's, where its protocol tells.
+    pub(crate) client: Option<Box<ClientFacts>>,
+    /// What the connection had moved before it, where a transport adds bytes of its own.
+    wire_before: Option<(u64, u64)>,
     started: Moment,
     wall: SystemTime,
     /// A client's: when the first byte of the reply came.
     first_in: Option<Moment>,
     out: Option<Out>,
     /// How it ends when all has gone, once that is known.
-    pub(super) end: Option<(End, &'static str)>,
+    pub(crate) end: Option<(End, &'static str)>,
 }
 
 /// The message that goes out.
@@ -36,42 +44,61 @@ struct Out {
 }
 
 /// Which connection it was on.
-pub(super) struct On {
-    pub(super) conn_id: u64,
-    pub(super) peer: Peer,
-    pub(super) role: Role,
+pub(crate) struct On {
+    pub(crate) conn_id: u64,
+    pub(crate) peer: Peer,
+    pub(crate) role: Role,
 }
 
 impl On {
-    pub(super) fn this(io: &Io<'_>) -> On {
+    pub(crate) fn this(io: &Io<'_>) -> On {
         On { conn_id: io.conn_id(), peer: io.peer(), role: io.role() }
     }
 
-    pub(super) fn of(record: &ConnectionRecord) -> On {
+    pub(crate) fn of(record: &ConnectionRecord) -> On {
         On { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role }
     }
 
     /// A request that never got a connection.
-    pub(super) fn none(address: SocketAddr) -> On {
+    pub(crate) fn none(address: SocketAddr) -> On {
         On { conn_id: 0, peer: Peer::Inet(address), role: Role::Client }
     }
 }
 
 impl Account {
     /// An exchange that began at `started`, which was not long ago.
-    pub(super) fn new(id: u64, words: Words, started: Moment) -> Account {
+    pub(crate) fn new(id: u64, words: Words, started: Moment) -> Account {
         let wall = SystemTime::now().checked_sub(sys::now() - started).unwrap_or(SystemTime::UNIX_EPOCH);
-        Account { id, words, status: None, bytes_in: 0, started, wall, first_in: None, out: None, end: None }
+        Account {
+            id,
+            words,
+            status: None,
+            bytes_in: 0,
+            head_in: 0,
+            head_out: 0,
+            client: None,
+            wire_before: None,
+            started,
+            wall,
+            first_in: None,
+            out: None,
+            end: None,
+        }
     }
 
     /// The message that goes out was queued.
-    pub(super) fn queued(&mut self, io: &Io<'_>, length: u64) {
+    pub(crate) fn queued(&mut self, io: &Io<'_>, length: u64) {
         let queued = (io.now(), io.sums().pauses);
         self.out = Some(Out { length, queued, begun: None, sent: None });
     }
 
+    /// Bytes on the wire are counted from here on, as the socket saw them.
+    pub(crate) fn count_wire(&mut self, sums: &Sums) {
+        self.wire_before = Some((sums.wire_in, sums.wire_out));
+    }
+
     /// The first byte of what goes out has gone.
-    pub(super) fn begun(&mut self, mark: Passed) {
+    pub(crate) fn begun(&mut self, mark: Passed) {
         let at = self.after(mark.at);
         if let Some(out) = &mut self.out {
             out.begun = Some(Passed { at, ..mark });
@@ -79,27 +106,27 @@ impl Account {
     }
 
     /// Its last byte has.
-    pub(super) fn sent(&mut self, mark: Passed) {
+    pub(crate) fn sent(&mut self, mark: Passed) {
         if let Some(out) = &mut self.out {
             out.sent = Some(mark);
         }
     }
 
     /// When the first byte of what came in came; a server's request is handed over when it is whole.
-    pub(super) fn handed_over(&self) -> Moment {
+    pub(crate) fn handed_over(&self) -> Moment {
         self.first_in.unwrap_or(self.started)
     }
 
-    pub(super) fn is_sent(&self) -> bool {
+    pub(crate) fn is_sent(&self) -> bool {
         self.out.as_ref().is_some_and(|out| out.sent.is_some())
     }
 
-    pub(super) fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         self.out.is_some()
     }
 
     /// Bytes of the message that comes in have come.
-    pub(super) fn received(&mut self, bytes: usize, now: Moment) {
+    pub(crate) fn received(&mut self, bytes: usize, now: Moment) {
         self.first_in.get_or_insert(self.after(now));
         self.bytes_in += bytes as u64;
     }
@@ -116,11 +143,11 @@ impl Account {
     }
 
     /// The record of an exchange that came to its end.
-    pub(super) fn complete(
+    pub(crate) fn complete(
         self,
         on: On,
         now: Moment,
-        sums: &Pauses,
+        sums: &Sums,
         (end, phase): (End, &'static str),
     ) -> ExchangeRecord {
         let at = self.after(now);
@@ -129,8 +156,8 @@ impl Account {
             (Some(sent), Some(begun)) => sent.offset - begun.offset,
             _ => 0,
         });
-        let pauses = self.out.as_ref().map_or(Pauses::default(), |out| out.pauses(sums, at));
-        let mut record = self.known(on, gone, at);
+        let pauses = self.out.as_ref().map_or(Pauses::default(), |out| out.pauses(&sums.pauses, at));
+        let mut record = self.known(on, gone, (sums.wire_in, sums.wire_out), at);
         record.transfer = first.map(|first| at - first);
         record.pauses = pauses;
         (record.end, record.phase) = (end, phase);
@@ -138,7 +165,7 @@ impl Account {
     }
 
     /// The record of an exchange that its connection's end cut. `in_front`: its message is the one at the gate.
-    pub(super) fn cut(
+    pub(crate) fn cut(
         self,
         record: &ConnectionRecord,
         phase: &'static str,
@@ -155,7 +182,7 @@ impl Account {
             }
             _ => Pauses::default(),
         };
-        let mut cut = self.known(On::of(record), gone, at);
+        let mut cut = self.known(On::of(record), gone, (record.wire_in, record.wire_out), at);
         cut.pauses = pauses;
         // A connection that ended well and an exchange on it that did not: it left in the middle of it.
         let reason = if record.end.reason == Reason::Ok { Reason::Abort } else { record.end.reason };
@@ -170,10 +197,17 @@ impl Account {
         }
     }
 
-    fn known(&self, on: On, gone: u64, at: Moment) -> ExchangeRecord {
+    fn known(&self, on: On, gone: u64, wire: (u64, u64), at: Moment) -> ExchangeRecord {
+        let (head_in, head_out) = (self.head_in.min(self.bytes_in), self.head_out.min(gone));
+        let came = (head_in, self.bytes_in - head_in);
+        let went = (head_out, gone - head_out);
         let (request, reply) = match on.role {
-            Role::Server => (self.bytes_in, gone),
-            Role::Client => (gone, self.bytes_in),
+            Role::Server => (came, went),
+            Role::Client => (went, came),
+        };
+        let (wire_in, wire_out) = match self.wire_before {
+            Some(before) => (wire.0.saturating_sub(before.0), wire.1.saturating_sub(before.1)),
+            None => (self.bytes_in, gone),
         };
         ExchangeRecord {
             conn_id: on.conn_id,
@@ -183,18 +217,19 @@ impl Account {
             role: on.role,
             words: self.words.clone(),
             status: self.status,
-            req_header_bytes: 0,
-            req_body_bytes: request,
-            resp_header_bytes: 0,
-            resp_body_bytes: reply,
-            wire_in: self.bytes_in,
-            wire_out: gone,
+            req_header_bytes: request.0,
+            req_body_bytes: request.1,
+            resp_header_bytes: reply.0,
+            resp_body_bytes: reply.1,
+            wire_in,
+            wire_out,
             started: self.wall,
             transfer: None,
             total: (at - self.started).max(Duration::from_nanos(1)),
             pauses: Pauses::default(),
             end: End::local(Reason::Internal),
             phase: "request",
+            client: self.client.clone(),
         }
     }
 }

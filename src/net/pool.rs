@@ -1,34 +1,89 @@
-//! One address of a client: its connections, and the requests that wait for one.
+//! One endpoint of a client: its connections, and the calls that wait for one.
 //!
-//! All connections to an address live on one poller, and whatever changes the pool runs on that poller's thread: a
-//! connection found idle there is idle. Only timers and cancels of waiting requests may come from elsewhere. So the lock
-//! is hardly ever waited for, and nothing is completed, called or dropped under it.
+//! What an endpoint is (an address, or an origin behind a proxy), how a connection is made and what it speaks is its
+//! [`Pooled`]'s to know. All connections of an endpoint live on one poller, and whatever changes the pool runs on that
+//! poller's thread: a connection found idle there is idle. Only timers and cancels of waiting calls may come from
+//! elsewhere. So the lock is hardly ever waited for, and nothing is completed, called or dropped under it.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidegate_poller::record::End;
-use tidegate_poller::{Io, Poller, Reason, SocketHandle, sys};
+use tidegate_poller::{Io, Poller, Reason, Session, SocketHandle, sys};
 
-use super::client::{Call, Shared};
-use super::client_session::ClientSession;
-use super::codec::Codec;
-use super::error::{RequestError, Waited};
+use super::call::Call;
+use crate::runtime::RuntimeHandle;
 use crate::runtime::work::Later;
 
-pub(super) struct Endpoint<C: Codec> {
-    shared: Arc<Shared<C>>,
-    address: SocketAddr,
+/// What a pool is of: one endpoint, seen by the pool.
+pub(crate) trait Pooled: Send + Sync + Sized + 'static {
+    /// What comes of a call.
+    type Output: Send + 'static;
+    /// What a call is about.
+    type Work: Send + 'static;
+    /// What lives on its connections.
+    type Session: Session;
+
+    fn runtime(&self) -> &RuntimeHandle;
+
+    fn bounds(&self) -> Bounds;
+
+    /// Nobody will make further calls.
+    fn is_closed(&self) -> bool;
+
+    /// On the poller's thread: makes a connection for a call. However that ends, [`Endpoint::gone`] is told once.
+    fn connect(endpoint: &Arc<Endpoint<Self>>, poller: &mut Poller, connection: u64, call: Call<Self>);
+
+    /// Has an idle connection serve a call.
+    fn start(session: &mut Self::Session, io: &mut Io<'_>, call: Call<Self>);
+
+    /// Nobody waits any more for the call on this connection.
+    fn cancelled(session: &mut Self::Session, io: &mut Io<'_>, call: u64);
+
+    /// Ends a call that is on no connection.
+    fn refuse(&self, call: Call<Self>, why: Refused);
+
+    /// The same for one that was cancelled.
+    fn give_up(&self, call: Call<Self>);
+
+    /// Drops what leads to an endpoint, if it [is deserted](Endpoint::is_deserted).
+    fn forget(&self, endpoint: &Arc<Endpoint<Self>>);
+}
+
+/// What a pool may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_connections: usize,
+    pub(crate) max_idle: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) wait_timeout: Duration,
+}
+
+/// Why a call got no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Too many wait.
+    Full,
+    /// It waited too long for a connection.
+    Waited,
+    /// It is too late in all.
+    Late,
+    /// The runtime is stopping.
+    Stopped,
+}
+
+pub(crate) struct Endpoint<P: Pooled> {
+    place: P,
     poller: usize,
-    pool: Mutex<Pool<C>>,
+    pool: Mutex<Pool<P>>,
     /// Calls on their way here.
     visits: AtomicUsize,
 }
 
-struct Pool<C: Codec> {
+struct Pool<P: Pooled> {
     /// Connections, from the decision to make one until its record is made.
     open: usize,
     next_connection: u64,
@@ -36,30 +91,30 @@ struct Pool<C: Codec> {
     idle: Vec<(u64, SocketHandle)>,
     /// Where the calls are that are on a connection.
     active: HashMap<u64, SocketHandle>,
-    waiting: VecDeque<Call<C>>,
+    waiting: VecDeque<Call<P>>,
 }
 
 /// What is to be done with a call.
-enum Place<C: Codec> {
+enum Place<P: Pooled> {
     /// On this connection, which is idle.
-    Idle(SocketHandle, Call<C>),
+    Idle(SocketHandle, Call<P>),
     /// On a new one.
-    New(u64, Call<C>),
+    New(u64, Call<P>),
     /// It waits. With a connection that is to make room for a new one.
     Waits(u64, Option<SocketHandle>),
-    Full(Call<C>),
+    Full(Call<P>),
 }
 
 /// What a connection does next.
-pub(super) enum Next<C: Codec> {
-    Call(Call<C>),
+pub(crate) enum Next<P: Pooled> {
+    Call(Call<P>),
     Idle,
     Close,
 }
 
-impl<C: Codec> Endpoint<C> {
-    pub(super) fn new(shared: Arc<Shared<C>>, address: SocketAddr) -> Arc<Endpoint<C>> {
-        let poller = shared.runtime.poller_here_or_next();
+impl<P: Pooled> Endpoint<P> {
+    pub(crate) fn new(place: P) -> Arc<Endpoint<P>> {
+        let poller = place.runtime().poller_here_or_next();
         let pool = Pool {
             open: 0,
             next_connection: 0,
@@ -67,31 +122,27 @@ impl<C: Codec> Endpoint<C> {
             active: HashMap::new(),
             waiting: VecDeque::new(),
         };
-        Arc::new(Endpoint { shared, address, poller, pool: Mutex::new(pool), visits: AtomicUsize::new(0) })
+        Arc::new(Endpoint { place, poller, pool: Mutex::new(pool), visits: AtomicUsize::new(0) })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared<C>> {
-        &self.shared
+    pub(crate) fn place(&self) -> &P {
+        &self.place
     }
 
     /// Keeps the endpoint from being forgotten while a call is on its way.
-    pub(super) fn visit(self: &Arc<Self>) -> Visit<C> {
+    pub(crate) fn visit(self: &Arc<Self>) -> Visit<P> {
         self.visits.fetch_add(1, Ordering::SeqCst);
         Visit(self.clone())
     }
 
     /// Whether it may be forgotten.
-    pub(super) fn is_deserted(&self) -> bool {
+    pub(crate) fn is_deserted(&self) -> bool {
         let pool = self.lock();
         pool.open == 0 && pool.waiting.is_empty() && self.visits.load(Ordering::SeqCst) == 0
     }
 
     /// Ends a call that nobody waits for any more: it leaves the queue, or its connection is closed.
-    pub(super) fn cancel(self: &Arc<Self>, id: u64) {
+    pub(crate) fn cancel(self: &Arc<Self>, id: u64) {
         let endpoint = self.clone();
         self.submit(move |poller| {
             let (waiting, socket) = {
@@ -99,18 +150,16 @@ impl<C: Codec> Endpoint<C> {
                 (pool.take_waiting(id), pool.active.get(&id).cloned())
             };
             if let Some(call) = waiting {
-                endpoint.shared.give_up(endpoint.address, call);
+                endpoint.place.give_up(call);
             }
             if let Some(socket) = socket {
-                poller.call(&socket, |session, io| {
-                    with_session::<C>(session, |session| session.cancelled(io, id));
-                });
+                with_session::<P>(poller, &socket, |session, io| P::cancelled(session, io, id));
             }
         });
     }
 
     /// Closes the connections that have nothing to do.
-    pub(super) fn close_idle(self: &Arc<Self>) {
+    pub(crate) fn close_idle(self: &Arc<Self>) {
         let endpoint = self.clone();
         self.submit(move |poller| {
             let idle = std::mem::take(&mut endpoint.lock().idle);
@@ -121,37 +170,44 @@ impl<C: Codec> Endpoint<C> {
     }
 
     /// On the poller's thread: finds a place for a call.
-    fn accept(self: &Arc<Self>, poller: &mut Poller, call: Call<C>) {
+    fn accept(self: &Arc<Self>, poller: &mut Poller, call: Call<P>) {
         let mut next = Some(call);
         while let Some(call) = next.take() {
             if !call.pledge.is_waiting() {
-                return self.shared.give_up(self.address, call);
+                return self.place.give_up(call);
             }
             if call.deadline.is_some_and(|deadline| deadline <= sys::now()) {
-                return self.shared.fail(self.address, call, RequestError::Timeout(Waited::Total));
+                return self.place.refuse(call, Refused::Late);
             }
-            match self.place(call) {
+            match self.place_of(call) {
                 Place::Idle(socket, call) => {
                     let id = call.id;
-                    next = start(poller, &socket, call);
+                    let mut call = Some(call);
+                    with_session::<P>(poller, &socket, |session, io| {
+                        if let Some(call) = call.take() {
+                            P::start(session, io, call);
+                        }
+                    });
+                    // Still here: the connection is gone.
+                    next = call;
                     if next.is_some() {
                         self.done(id);
                     }
                 }
-                Place::New(connection, call) => self.connect(poller, connection, call),
+                Place::New(connection, call) => P::connect(self, poller, connection, call),
                 Place::Waits(id, room) => {
                     self.start_waiting(id);
                     if let Some(socket) = room {
                         poller.call(&socket, |_, io| io.abort(End::local(Reason::Evicted)));
                     }
                 }
-                Place::Full(call) => self.shared.fail(self.address, call, RequestError::QueueFull),
+                Place::Full(call) => self.place.refuse(call, Refused::Full),
             }
         }
     }
 
-    fn place(&self, call: Call<C>) -> Place<C> {
-        let settings = &self.shared.settings;
+    fn place_of(&self, call: Call<P>) -> Place<P> {
+        let bounds = self.place.bounds();
         let mut pool = self.lock();
         // Once bitten: a connection that has been idle may be as dead as the one before.
         if !call.retried
@@ -160,12 +216,12 @@ impl<C: Codec> Endpoint<C> {
             pool.active.insert(call.id, socket.clone());
             return Place::Idle(socket, call);
         }
-        if pool.open < settings.max_connections.max(1) {
+        if pool.open < bounds.max_connections.max(1) {
             pool.open += 1;
             pool.next_connection += 1;
             return Place::New(pool.next_connection, call);
         }
-        if pool.waiting.len() >= settings.max_waiting {
+        if pool.waiting.len() >= bounds.max_waiting {
             return Place::Full(call);
         }
         let id = call.id;
@@ -176,31 +232,27 @@ impl<C: Codec> Endpoint<C> {
         Place::Waits(id, pool.idle.pop().map(|(_, socket)| socket))
     }
 
-    fn connect(self: &Arc<Self>, poller: &mut Poller, connection: u64, call: Call<C>) {
-        let id = call.id;
-        let session = ClientSession::new(self.clone(), connection, call, poller.now());
-        // Where it fails at once the session has its record already.
-        let Some(socket) = poller.connect(self.address, Box::new(session)) else { return };
-        self.lock().active.insert(id, socket.clone());
-        poller.call(&socket, |session, io| with_session::<C>(session, |session| session.connecting(io)));
+    /// A call is on this connection from now on.
+    pub(crate) fn on_connection(&self, call: u64, socket: SocketHandle) {
+        self.lock().active.insert(call, socket);
     }
 
     fn start_waiting(self: &Arc<Self>, id: u64) {
-        let (runtime, now) = (&self.shared.runtime, sys::now());
+        let (runtime, now) = (self.place.runtime(), sys::now());
         let deadline = {
             let pool = self.lock();
             pool.waiting.iter().find(|call| call.id == id).and_then(|call| call.deadline)
         };
-        let patience = now + self.shared.settings.wait_timeout;
-        let (at, waited) = match deadline {
-            Some(deadline) if deadline < patience => (deadline, Waited::Total),
-            _ => (patience, Waited::Connection),
+        let patience = now + self.place.bounds().wait_timeout;
+        let (at, why) = match deadline {
+            Some(deadline) if deadline < patience => (deadline, Refused::Late),
+            _ => (patience, Refused::Waited),
         };
         let endpoint = self.clone();
         let fire = Later(move || {
             let late = endpoint.lock().take_waiting(id);
             if let Some(call) = late {
-                endpoint.shared.fail(endpoint.address, call, RequestError::Timeout(waited));
+                endpoint.place.refuse(call, why);
             }
         });
         let timer = runtime.start_keyed_timer(at, Box::new(fire));
@@ -215,13 +267,13 @@ impl<C: Codec> Endpoint<C> {
     }
 
     /// A connection is done with a call.
-    pub(super) fn done(&self, id: u64) {
+    pub(crate) fn done(&self, id: u64) {
         self.lock().active.remove(&id);
     }
 
     /// What a connection does next that is done with its call.
-    pub(super) fn next(&self, connection: u64, io: &Io<'_>) -> Next<C> {
-        let settings = &self.shared.settings;
+    pub(crate) fn next(&self, connection: u64, io: &Io<'_>) -> Next<P> {
+        let bounds = self.place.bounds();
         let mut given_up = Vec::new();
         let next = {
             let mut pool = self.lock();
@@ -232,7 +284,7 @@ impl<C: Codec> Endpoint<C> {
                         pool.active.insert(call.id, io.socket());
                         break Next::Call(call);
                     }
-                    None if pool.idle.len() < settings.max_idle && !self.shared.is_closed() => {
+                    None if pool.idle.len() < bounds.max_idle && !self.place.is_closed() => {
                         pool.idle.push((connection, io.socket()));
                         break Next::Idle;
                     }
@@ -241,18 +293,18 @@ impl<C: Codec> Endpoint<C> {
             }
         };
         for call in given_up {
-            self.shared.give_up(self.address, call);
+            self.place.give_up(call);
         }
         next
     }
 
     /// An idle connection is about to be closed.
-    pub(super) fn leave(&self, connection: u64) {
+    pub(crate) fn leave(&self, connection: u64) {
         self.lock().idle.retain(|(other, _)| *other != connection);
     }
 
     /// A connection has ended. `stopping`: so will all, and no further one can be made.
-    pub(super) fn gone(self: &Arc<Self>, connection: u64, call: Option<u64>, stopping: bool) {
+    pub(crate) fn gone(self: &Arc<Self>, connection: u64, call: Option<u64>, stopping: bool) {
         let (waiting, stopped) = {
             let mut pool = self.lock();
             pool.open -= 1;
@@ -264,77 +316,72 @@ impl<C: Codec> Endpoint<C> {
             (!pool.waiting.is_empty(), stopped)
         };
         for call in stopped {
-            self.shared.fail(self.address, call, RequestError::Stopped);
+            self.place.refuse(call, Refused::Stopped);
         }
         if waiting {
             let visit = self.visit();
             self.submit(move |poller| {
                 let next = visit.0.lock().waiting.pop_front();
                 if let Some(mut call) = next {
-                    call.stop_timer(&visit.0.shared.runtime);
+                    call.stop_timer(visit.0.place.runtime());
                     visit.0.accept(poller, call);
                 }
             });
         }
-        self.shared.forget(self);
+        self.place.forget(self);
     }
 
-    fn submit(&self, job: impl FnOnce(&mut Poller) + Send + 'static) {
-        self.shared.runtime.submit_to(self.poller, Box::new(job));
+    /// Runs `job` on the thread of the endpoint's poller.
+    pub(crate) fn submit(&self, job: impl FnOnce(&mut Poller) + Send + 'static) {
+        self.place.runtime().submit_to(self.poller, Box::new(job));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pool<C>> {
+    fn lock(&self) -> MutexGuard<'_, Pool<P>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C: Codec> Pool<C> {
-    fn take_waiting(&mut self, id: u64) -> Option<Call<C>> {
+impl<P: Pooled> Pool<P> {
+    fn take_waiting(&mut self, id: u64) -> Option<Call<P>> {
         let place = self.waiting.iter().position(|call| call.id == id)?;
         self.waiting.remove(place)
     }
 }
 
 /// A call on its way to an endpoint.
-pub(super) struct Visit<C: Codec>(Arc<Endpoint<C>>);
+pub(crate) struct Visit<P: Pooled>(Arc<Endpoint<P>>);
 
-impl<C: Codec> Visit<C> {
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint<C>> {
-        &self.0
-    }
-
-    /// Has the call served, on the endpoint's poller. Where that has ended the call is dropped.
-    pub(super) fn accept(self, call: Call<C>) {
+impl<P: Pooled> Visit<P> {
+    /// Has the call served, on the endpoint's poller; a cancel finds it there. Where the poller has ended the call is
+    /// dropped.
+    pub(crate) fn accept(self, call: Call<P>) {
         let endpoint = self.0.clone();
+        let (id, reached) = (call.id, Arc::downgrade(&endpoint));
+        call.pledge.on_cancel(move || {
+            if let Some(endpoint) = reached.upgrade() {
+                endpoint.cancel(id);
+            }
+        });
         endpoint.submit(move |poller| self.0.accept(poller, call));
     }
 }
 
-impl<C: Codec> Drop for Visit<C> {
+impl<P: Pooled> Drop for Visit<P> {
     fn drop(&mut self) {
         self.0.visits.fetch_sub(1, Ordering::SeqCst);
-        self.0.shared.forget(&self.0);
+        self.0.place.forget(&self.0);
     }
 }
 
-/// Starts a call on an idle connection; gives it back if that is gone.
-fn start<C: Codec>(poller: &mut Poller, socket: &SocketHandle, call: Call<C>) -> Option<Call<C>> {
-    let mut call = Some(call);
-    poller.call(socket, |session, io| {
-        with_session::<C>(session, |session| {
-            if let Some(call) = call.take() {
-                session.start(io, call);
-            }
-        });
-    });
-    call
-}
-
-fn with_session<C: Codec>(
-    session: &mut dyn tidegate_poller::Session,
-    call: impl FnOnce(&mut ClientSession<C>),
+/// Calls a connection's session, if it is still there.
+pub(crate) fn with_session<P: Pooled>(
+    poller: &mut Poller,
+    socket: &SocketHandle,
+    call: impl FnOnce(&mut P::Session, &mut Io<'_>),
 ) {
-    if let Some(session) = (session as &mut dyn Any).downcast_mut() {
-        call(session);
-    }
+    poller.call(socket, |session, io| {
+        if let Some(session) = (session as &mut dyn Any).downcast_mut() {
+            call(session, io);
+        }
+    });
 }
