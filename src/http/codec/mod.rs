@@ -5,5 +5,6 @@ pub mod coding;
 pub mod dechunk;
 pub mod fields;
 pub mod request;
+pub mod response;
 pub mod status;
 pub mod target;
