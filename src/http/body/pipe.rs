@@ -35,6 +35,8 @@ struct State {
     givers: VecDeque<(Parked<Given>, Chunk)>,
     /// The session that waits to give.
     giver: Option<Wake>,
+    /// The session that wants to know when the taker is gone.
+    watcher: Option<Wake>,
     takers: VecDeque<Parked<Taken>>,
     taker: Option<Wake>,
     /// Tasks that wait for the taker to be gone.
@@ -72,6 +74,7 @@ impl Pipe {
             taker_gone: false,
             givers: VecDeque::new(),
             giver: None,
+            watcher: None,
             takers: VecDeque::new(),
             taker: None,
             watchers: Vec::new(),
@@ -167,6 +170,14 @@ impl Pipe {
                 state.ended = Some(ended);
                 state.settle(after);
             }
+        });
+    }
+
+    /// Has a session woken once nobody takes any more.
+    pub(super) fn wake_when_left(&self, wake: Wake) {
+        self.with(|state, after| match state.taker_gone {
+            true => after.wakes.push(wake),
+            false => state.watcher = Some(wake),
         });
     }
 
@@ -288,6 +299,7 @@ impl Pipe {
             after.gone.append(&mut state.watchers);
             after.gone.append(&mut state.stop_watchers);
             after.wakes.extend(state.giver.take());
+<<<<<<< HEAD
             state.asked = None;
         });
     }
@@ -297,6 +309,9 @@ impl Pipe {
         self.with(|state, after| {
             state.stopping = true;
             after.gone.append(&mut state.stop_watchers);
+=======
+            after.wakes.extend(state.watcher.take());
+>>>>>>> 72d7afb (Tell a session when nobody reads its body any more)
         });
     }
 }

@@ -136,6 +136,11 @@ impl BodyFeed {
         self.pipe.is_taker_gone()
     }
 
+    /// Has `wake` called, on any thread, once nobody reads any more.
+    pub fn wake_when_unwanted(&self, wake: Wake) {
+        self.pipe.wake_when_left(wake);
+    }
+
     /// The body is here to its end.
     pub fn end(self, trailers: Option<Fields>) {
         self.pipe.end(trailers);
