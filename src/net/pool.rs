@@ -7,7 +7,8 @@
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,8 +142,18 @@ impl<P: Pooled> Endpoint<P> {
         pool.open == 0 && pool.waiting.is_empty() && self.visits.load(Ordering::SeqCst) == 0
     }
 
+    /// A cancel of this call finds it here from now on.
+    pub(crate) fn is_reached_by(self: &Arc<Self>, call: &Call<P>) {
+        let (id, reached) = (call.id, Arc::downgrade(self));
+        call.pledge.on_cancel(move || {
+            if let Some(endpoint) = reached.upgrade() {
+                endpoint.cancel(id);
+            }
+        });
+    }
+
     /// Ends a call that nobody waits for any more: it leaves the queue, or its connection is closed.
-    pub(crate) fn cancel(self: &Arc<Self>, id: u64) {
+    fn cancel(self: &Arc<Self>, id: u64) {
         let endpoint = self.clone();
         self.submit(move |poller| {
             let (waiting, socket) = {
@@ -159,7 +170,7 @@ impl<P: Pooled> Endpoint<P> {
     }
 
     /// Closes the connections that have nothing to do.
-    pub(crate) fn close_idle(self: &Arc<Self>) {
+    fn close_idle(self: &Arc<Self>) {
         let endpoint = self.clone();
         self.submit(move |poller| {
             let idle = std::mem::take(&mut endpoint.lock().idle);
@@ -341,6 +352,62 @@ impl<P: Pooled> Endpoint<P> {
     }
 }
 
+/// The endpoints of a client that have a connection, or calls, by what tells them apart.
+pub(crate) struct Endpoints<K, P: Pooled> {
+    map: Mutex<HashMap<K, Arc<Endpoint<P>>>>,
+    next_call: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl<K: Eq + Hash, P: Pooled> Endpoints<K, P> {
+    /// On the way to an endpoint, made if need be.
+    pub(crate) fn visit(&self, key: K, make: impl FnOnce() -> P) -> Visit<P> {
+        self.lock().entry(key).or_insert_with(|| Endpoint::new(make())).visit()
+    }
+
+    /// A number for a call.
+    pub(crate) fn next_call(&self) -> u64 {
+        self.next_call.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Forgets an endpoint that has nothing left.
+    pub(crate) fn forget(&self, key: &K, endpoint: &Arc<Endpoint<P>>) {
+        let mut map = self.lock();
+        if map.get(key).is_some_and(|kept| Arc::ptr_eq(kept, endpoint)) && endpoint.is_deserted() {
+            let gone = map.remove(key);
+            drop(map);
+            drop(gone);
+        }
+    }
+
+    /// Nobody will make further calls: closes what is idle, now and later.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let endpoints: Vec<_> = self.lock().values().cloned().collect();
+        for endpoint in endpoints {
+            endpoint.close_idle();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Endpoint<P>>>> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, P: Pooled> Default for Endpoints<K, P> {
+    fn default() -> Endpoints<K, P> {
+        Endpoints { map: Mutex::default(), next_call: AtomicU64::new(1), closed: AtomicBool::new(false) }
+    }
+}
+
 impl<P: Pooled> Pool<P> {
     fn take_waiting(&mut self, id: u64) -> Option<Call<P>> {
         let place = self.waiting.iter().position(|call| call.id == id)?;
@@ -356,12 +423,7 @@ impl<P: Pooled> Visit<P> {
     /// dropped.
     pub(crate) fn accept(self, call: Call<P>) {
         let endpoint = self.0.clone();
-        let (id, reached) = (call.id, Arc::downgrade(&endpoint));
-        call.pledge.on_cancel(move || {
-            if let Some(endpoint) = reached.upgrade() {
-                endpoint.cancel(id);
-            }
-        });
+        endpoint.is_reached_by(&call);
         endpoint.submit(move |poller| self.0.accept(poller, call));
     }
 }

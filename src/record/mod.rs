@@ -143,9 +143,13 @@ impl Sinks {
     /// Hands an exchange to each.
     pub fn exchange(&self, make: impl FnOnce() -> ExchangeRecord) {
         if !self.0.is_empty() {
-            let record = Arc::new(make());
-            self.each(|sink| sink.exchange(&record));
+            self.exchange_made(&Arc::new(make()));
         }
+    }
+
+    /// The same, for one that is wanted elsewhere, too.
+    pub fn exchange_made(&self, record: &Arc<ExchangeRecord>) {
+        self.each(|sink| sink.exchange(record));
     }
 
     /// Hands a connection to each.

@@ -194,6 +194,9 @@ impl Runtime {
         }
         core.compute.close();
         core.compute.join();
+        // What is kept for a type may hold a handle, which keeps it.
+        let kept = std::mem::take(&mut *core.extensions.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(kept);
     }
 }
 

@@ -3,12 +3,10 @@
 //! A request is a [`Call`] until it has its reply: it has its addresses found, waits at an endpoint, and goes from
 //! connection to connection if it must. Whoever holds it when it is dropped ends the task.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::record::End;
@@ -20,7 +18,7 @@ use super::error::{RequestError, Waited};
 use super::spending::Spending;
 use crate::net::account::{Account, On};
 use crate::net::call::Pledge;
-use crate::net::pool::{self, Bounds, Pooled, Refused};
+use crate::net::pool::{self, Bounds, Endpoints, Pooled, Refused};
 use crate::net::{Resolve, Resolving, SystemResolver};
 use crate::record::Sinks;
 use crate::runtime::RuntimeHandle;
@@ -133,9 +131,7 @@ impl<C: Codec> Client<C> {
             runtime: runtime.clone(),
             codec,
             settings,
-            endpoints: Mutex::default(),
-            next_id: AtomicU64::new(1),
-            closed: AtomicBool::new(false),
+            endpoints: Endpoints::default(),
         });
         Client { open: Arc::new(Open(shared.clone())), shared }
     }
@@ -160,7 +156,7 @@ impl<C: Codec> Clone for Client<C> {
 
 impl<C: Codec> fmt::Debug for Client<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("endpoints", &self.shared.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Client").field("endpoints", &self.shared.endpoints.len()).finish_non_exhaustive()
     }
 }
 
@@ -193,7 +189,7 @@ impl<C: Codec> Task for Request<C> {
         let Request { shared, target, request, total_timeout } = self;
         let began = sys::now();
         let call = Call {
-            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+            id: shared.endpoints.next_call(),
             pledge: Pledge::new(done),
             deadline: total_timeout.map(|timeout| began + timeout),
             retried: false,
@@ -212,11 +208,7 @@ struct Open<C: Codec>(Arc<Shared<C>>);
 
 impl<C: Codec> Drop for Open<C> {
     fn drop(&mut self) {
-        self.0.closed.store(true, Ordering::Release);
-        let endpoints: Vec<_> = self.0.lock().values().cloned().collect();
-        for endpoint in endpoints {
-            endpoint.close_idle();
-        }
+        self.0.endpoints.close();
     }
 }
 
@@ -225,10 +217,7 @@ pub(super) struct Shared<C: Codec> {
     pub(super) runtime: RuntimeHandle,
     pub(super) codec: C,
     pub(super) settings: ClientSettings,
-    /// Those that have a connection, or requests.
-    endpoints: Mutex<HashMap<SocketAddr, Arc<Endpoint<C>>>>,
-    next_id: AtomicU64,
-    closed: AtomicBool,
+    endpoints: Endpoints<SocketAddr, AtAddress<C>>,
 }
 
 impl<C: Codec> Shared<C> {
@@ -267,25 +256,7 @@ impl<C: Codec> Shared<C> {
 
     /// Has a call served at an address.
     pub(super) fn enter(self: &Arc<Self>, address: SocketAddr, call: Call<C>) {
-        let visit = {
-            let mut endpoints = self.lock();
-            let endpoint = endpoints
-                .entry(address)
-                .or_insert_with(|| Endpoint::new(AtAddress { shared: self.clone(), address }));
-            endpoint.visit()
-        };
-        visit.accept(call);
-    }
-
-    /// Forgets an endpoint that has nothing left.
-    fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
-        let mut endpoints = self.lock();
-        let address = &endpoint.place().address;
-        if endpoints.get(address).is_some_and(|kept| Arc::ptr_eq(kept, endpoint)) && endpoint.is_deserted() {
-            let gone = endpoints.remove(address);
-            drop(endpoints);
-            drop(gone);
-        }
+        self.endpoints.visit(address, || AtAddress { shared: self.clone(), address }).accept(call);
     }
 
     /// Ends a call that is on no connection. It leaves its record like any other.
@@ -313,10 +284,6 @@ impl<C: Codec> Shared<C> {
             let account = Account::new(0, words, call.work.began);
             account.complete(On::none(address), sys::now(), &Sums::default(), (End::local(reason), phase))
         });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Endpoint<C>>>> {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -358,7 +325,7 @@ impl<C: Codec> Pooled for AtAddress<C> {
     }
 
     fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire)
+        self.shared.endpoints.is_closed()
     }
 
     fn connect(endpoint: &Arc<Endpoint<C>>, poller: &mut Poller, connection: u64, call: Call<C>) {
@@ -393,6 +360,6 @@ impl<C: Codec> Pooled for AtAddress<C> {
     }
 
     fn forget(&self, endpoint: &Arc<Endpoint<C>>) {
-        self.shared.forget(endpoint);
+        self.shared.endpoints.forget(&self.address, endpoint);
     }
 }

@@ -132,7 +132,7 @@ impl<C: Codec> ClientSession<C> {
             Waited::Connect => Some(settings.connect_timeout),
             Waited::FirstByte => Some(settings.first_byte_timeout),
             Waited::NextByte => Some(settings.next_byte_timeout),
-            Waited::Connection | Waited::Send | Waited::Total => None,
+            _ => None,
         };
         let total = self.current.as_ref().and_then(|current| current.call.deadline);
         let now = io.now();

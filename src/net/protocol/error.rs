@@ -36,8 +36,12 @@ pub enum RequestError {
 pub enum Waited {
     /// A connection that is free.
     Connection,
+    /// The addresses of a name.
+    Addresses,
     /// A new connection.
     Connect,
+    /// TLS to be agreed on.
+    Tls,
     /// The kernel to take the request: the peer does not read.
     Send,
     /// The first byte of the reply.
@@ -80,7 +84,9 @@ impl fmt::Display for Waited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Waited::Connection => "a free connection",
+            Waited::Addresses => "the host's addresses",
             Waited::Connect => "a connection to be made",
+            Waited::Tls => "TLS to be agreed on",
             Waited::Send => "the peer to take the request",
             Waited::FirstByte => "the first byte of the reply",
             Waited::NextByte => "the next byte of the reply",
