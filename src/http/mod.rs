@@ -24,6 +24,7 @@
 //! ```
 
 pub mod body;
+pub mod client;
 pub mod codec;
 pub mod files;
 #[cfg(feature = "router")]
@@ -33,6 +34,9 @@ pub mod server;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, body_stream};
+pub use client::{
+    Client, ClientError, ClientSettings, RequestTask, Response, ResponseBody, get, post, request,
+};
 pub use codec::fields::Fields;
 pub use codec::request::{HeadLimits, Request};
 pub use files::Files;

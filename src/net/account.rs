@@ -121,6 +121,11 @@ impl Account {
         self.out.as_ref().is_some_and(|out| out.sent.is_some())
     }
 
+    /// Whether any of what goes out has gone.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.out.as_ref().is_some_and(|out| out.begun.is_some())
+    }
+
     pub(crate) fn is_queued(&self) -> bool {
         self.out.is_some()
     }

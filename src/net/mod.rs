@@ -1,11 +1,11 @@
 //! Listening, what sockets spend through, datagrams, TLS, and protocols of one's own.
 
-mod account;
-mod call;
+pub(crate) mod account;
+pub(crate) mod call;
 mod listen;
 mod pacing;
-mod patience;
-mod pool;
+pub(crate) mod patience;
+pub(crate) mod pool;
 pub mod protocol;
 mod resolve;
 #[cfg(feature = "tls")]

@@ -1,16 +1,20 @@
 //! What the tests of custom protocols share: a codec, a place for records, peers made of plain sockets.
 
 // Each test binary uses its part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+mod keeps;
+
+pub(crate) use keeps::Keeps;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::net::Listeners;
 use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
-use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks, Words};
+use tidegate::record::Words;
 use tidegate::task::SeriesError;
 
 /// Longer than anything should take on a busy machine.
@@ -68,77 +72,6 @@ impl Codec for Frames {
     }
     fn status(&self, _: &Vec<u8>) -> Option<u16> {
         Some(200)
-    }
-}
-
-/// Keeps records.
-#[derive(Default)]
-pub(crate) struct Keeps {
-    kept: Mutex<Kept>,
-    more: Condvar,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Kept {
-    pub(crate) exchanges: Vec<Arc<ExchangeRecord>>,
-    pub(crate) connections: Vec<Arc<ConnectionEntry>>,
-}
-
-impl Sink for Keeps {
-    fn exchange(&self, record: &Arc<ExchangeRecord>) {
-        self.kept.lock().unwrap().exchanges.push(record.clone());
-        self.more.notify_all();
-    }
-    fn connection(&self, entry: &Arc<ConnectionEntry>) {
-        self.kept.lock().unwrap().connections.push(entry.clone());
-        self.more.notify_all();
-    }
-}
-
-impl Keeps {
-    pub(crate) fn new() -> (Arc<Keeps>, Sinks) {
-        let keeps = Arc::new(Keeps::default());
-        (keeps.clone(), Sinks::new([keeps as Arc<dyn Sink>]))
-    }
-
-    pub(crate) fn kept(&self) -> Kept {
-        self.kept.lock().unwrap().clone()
-    }
-
-    /// Waits until it is so.
-    pub(crate) fn until(&self, what: &str, so: impl Fn(&Kept) -> bool) -> Kept {
-        let deadline = Instant::now() + PATIENCE;
-        let mut kept = self.kept.lock().unwrap();
-        while !so(&kept) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let counts = (kept.exchanges.len(), kept.connections.len());
-            assert!(!left.is_zero(), "waited in vain: {what}; exchanges and connections: {counts:?}");
-            kept = self.more.wait_timeout(kept, left).unwrap().0;
-        }
-        kept.clone()
-    }
-
-    /// Waits for so many records, and sees that each connection says how many exchanges it had.
-    pub(crate) fn counts(&self, exchanges: usize, connections: usize) -> Kept {
-        let kept = self.until("all records", |kept| {
-            kept.exchanges.len() >= exchanges && kept.connections.len() >= connections
-        });
-        assert_eq!((kept.exchanges.len(), kept.connections.len()), (exchanges, connections));
-        for entry in &kept.connections {
-            let ours: Vec<_> =
-                kept.exchanges.iter().filter(|exchange| exchange.conn_id == entry.record.conn_id).collect();
-            assert_eq!(ours.len() as u64, entry.exchanges, "{entry:?}");
-            let mut ids: Vec<u64> = ours.iter().map(|exchange| exchange.exchange_id).collect();
-            ids.sort_unstable();
-            assert!(ids.into_iter().eq(1..=entry.exchanges));
-            let (sent, received): (u64, u64) =
-                (ours.iter().map(|e| e.wire_out).sum(), ours.iter().map(|e| e.wire_in).sum());
-            assert!(
-                sent <= entry.record.plain_out && received <= entry.record.plain_in,
-                "{ours:?} {entry:?}"
-            );
-        }
-        kept
     }
 }
 

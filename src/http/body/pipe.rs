@@ -299,7 +299,7 @@ impl Pipe {
             after.gone.append(&mut state.watchers);
             after.gone.append(&mut state.stop_watchers);
             after.wakes.extend(state.giver.take());
-<<<<<<< HEAD
+            after.wakes.extend(state.watcher.take());
             state.asked = None;
         });
     }
@@ -309,9 +309,6 @@ impl Pipe {
         self.with(|state, after| {
             state.stopping = true;
             after.gone.append(&mut state.stop_watchers);
-=======
-            after.wakes.extend(state.watcher.take());
->>>>>>> 72d7afb (Tell a session when nobody reads its body any more)
         });
     }
 }

@@ -127,12 +127,8 @@ pub struct Client<C: Codec> {
 impl<C: Codec> Client<C> {
     /// A client whose connections live on this runtime's pollers.
     pub fn new(runtime: &RuntimeHandle, codec: C, settings: ClientSettings) -> Client<C> {
-        let shared = Arc::new(Shared {
-            runtime: runtime.clone(),
-            codec,
-            settings,
-            endpoints: Endpoints::default(),
-        });
+        let shared =
+            Arc::new(Shared { runtime: runtime.clone(), codec, settings, endpoints: Endpoints::default() });
         Client { open: Arc::new(Open(shared.clone())), shared }
     }
 
