@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::cli::fetch::FetchArgs;
 use crate::cli::units;
 
 /// Serves, and says how fast.
@@ -14,7 +15,7 @@ use crate::cli::units;
     name = "tidegate",
     version,
     about = "A network server in which every byte passes a gate, and every connection leaves its account.",
-    after_help = "Begin with: tidegate serve --help",
+    after_help = "Begin with: tidegate serve --help, tidegate fetch --help",
     arg_required_else_help = true,
     disable_help_subcommand = true
 )]
@@ -27,6 +28,8 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Serve the files of a folder over HTTP, as fast as you allow.
     Serve(ServeArgs),
+    /// Download files over HTTP, as fast as you allow; or send one.
+    Fetch(Box<FetchArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -203,6 +206,7 @@ mod tests {
         let all = ["tidegate", "serve"].iter().chain(args);
         match Args::try_parse_from(all) {
             Ok(Args { command: Command::Serve(args) }) => Ok(args),
+            Ok(Args { command }) => panic!("{command:?}"),
             Err(error) => Err(error.to_string()),
         }
     }

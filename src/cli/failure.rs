@@ -3,29 +3,48 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 
 use crate::net::ListenError;
 
 /// A message for the person at the terminal: what failed, and a way out.
 #[derive(Debug)]
-pub(super) struct Failure(String);
+pub(super) struct Failure {
+    message: String,
+    /// What the command line says is wrong.
+    usage: bool,
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
 impl Failure {
     /// Anything else.
     pub(super) fn other(what: &str, error: impl fmt::Display) -> Failure {
-        Failure(format!("{what}: {error}"))
+        Failure::new(format!("{what}: {error}"))
+    }
+
+    /// The command line makes no sense.
+    pub(super) fn usage(message: &str) -> Failure {
+        Failure { message: message.to_owned(), usage: true }
+    }
+
+    /// What the program exits with.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+    }
+
+    fn new(message: String) -> Failure {
+        Failure { message, usage: false }
     }
 
     /// The folder cannot be served.
     pub(super) fn root(path: &Path, error: &io::Error) -> Failure {
         let shown = path.display();
-        Failure(match error.kind() {
+        Failure::new(match error.kind() {
             io::ErrorKind::NotFound => {
                 format!("there is no folder {shown}; name one that is there: tidegate serve FOLDER")
             }
@@ -51,7 +70,7 @@ impl Failure {
     /// The access log cannot be opened.
     pub(super) fn access_log(path: &Path, error: &io::Error) -> Failure {
         let shown = path.display();
-        Failure(match error.kind() {
+        Failure::new(match error.kind() {
             io::ErrorKind::NotFound => {
                 format!(
                     "cannot open the access log {shown}: its folder is not there; make it, or log to stdout with --access-log -"
@@ -72,7 +91,7 @@ impl Failure {
     /// The address cannot be listened on.
     pub(super) fn listen(error: &ListenError) -> Failure {
         let address = error.address();
-        Failure(match error.kind() {
+        Failure::new(match error.kind() {
             io::ErrorKind::AddrInUse => format!(
                 "{address} is in use by another program; choose another port with --listen {}:PORT, \
                  or port 0 to have a free one picked",

@@ -2,6 +2,7 @@
 
 mod args;
 mod failure;
+mod fetch;
 mod serve;
 mod signals;
 pub mod units;
@@ -12,18 +13,16 @@ use clap::Parser;
 
 /// Runs the program with the arguments of the process.
 ///
-/// Exits with 0 when all went well, 1 when something failed, 2 when the command line was wrong.
+/// Exits with 0 when all went well, 1 when something failed, 2 when the command line was wrong; `fetch` has further ones.
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let outcome = match args.command {
-        args::Command::Serve(args) => serve::run(args),
+        args::Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        args::Command::Fetch(args) => fetch::run(*args),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("tidegate: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("tidegate: {failure}");
+        failure.exit_code()
+    })
 }

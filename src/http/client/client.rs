@@ -71,6 +71,11 @@ impl Client {
         RequestTask::new(Some(self.clone()), method, url.as_ref())
     }
 
+    /// Any method, for a URL that was read already.
+    pub fn request_url(&self, method: Method, url: Url) -> RequestTask {
+        RequestTask::of_url(Some(self.clone()), method, Ok(url))
+    }
+
     pub(super) fn start(&self, task: RequestTask, done: Continuation<Outcome>) {
         let RequestTask { url: Ok(url), method, headers, body, options, .. } = task else { return };
         let shared = &self.shared;

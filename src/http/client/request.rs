@@ -93,9 +93,13 @@ pub(super) enum Upload {
 
 impl RequestTask {
     pub(super) fn new(client: Option<Client>, method: Method, url: &str) -> RequestTask {
+        RequestTask::of_url(client, method, url.parse())
+    }
+
+    pub(super) fn of_url(client: Option<Client>, method: Method, url: Result<Url, BadUrl>) -> RequestTask {
         RequestTask {
             client,
-            url: url.parse(),
+            url,
             method,
             headers: HeaderMap::new(),
             body: Upload::Empty,

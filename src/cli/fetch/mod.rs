@@ -1,0 +1,228 @@
+//! `tidegate fetch`: downloads and uploads, as fast as allowed, and says how each went.
+
+mod args;
+mod outcome;
+mod place;
+mod progress;
+mod report;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tidegate_poller::Budget;
+
+pub(super) use args::FetchArgs;
+
+use super::failure::Failure;
+use crate::http::client::{Client, ClientSettings, Proxies, Url};
+use crate::net::protocol::Spending;
+use crate::runtime::Runtime;
+use crate::task::{TaskHandle, future};
+use outcome::{Failed, Kind, Outcome};
+use place::{Place, places};
+use progress::{Bar, DRAWN_EVERY, Progress};
+use transfer::{Common, Target, Transfer};
+
+/// How long what is being written has to get to its file when the program is interrupted.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// Connections to one server are bounded by `--parallel`; this only keeps the client from adding a bound of its own.
+const CONNECTIONS_MAX: usize = 256;
+
+type Queue = Arc<Mutex<VecDeque<(usize, Transfer)>>>;
+type Outcomes = Arc<Mutex<Vec<(usize, Outcome)>>>;
+
+/// Fetches, and says how it went.
+pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
+    let to_stdout = args.output.as_deref() == Some(Path::new("-"));
+    if to_stdout && args.urls.len() > 1 || args.upload.is_some() && args.urls.len() > 1 {
+        return Err(Failure::usage("several URLs go neither to stdout nor with --upload: name one"));
+    }
+    let places = match (&args.output, &args.upload) {
+        _ if to_stdout => Vec::new(),
+        (None, Some(_)) => Vec::new(),
+        (output, _) => places(&args.urls, output.as_deref()).map_err(|message| Failure::usage(&message))?,
+    };
+    if let Some(folder) =
+        args.output.as_deref().filter(|path| path.as_os_str().as_encoded_bytes().ends_with(b"/"))
+    {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failure::other(&folder.display().to_string(), error))?;
+    }
+    let runtime =
+        Runtime::builder().pollers(1).build().map_err(|error| Failure::other("cannot start", error))?;
+    let client = Client::new(&runtime.handle(), settings(&args)?);
+    let (urls, json, quiet) = (args.urls.clone(), args.json, args.quiet);
+    let workers = usize::from(args.parallel).min(urls.len());
+    let common = Arc::new(Common { args, client, runtime: runtime.handle(), progress: Progress::default() });
+    let transfer = |(index, url): (usize, &Url)| {
+        let target = match places.get(index) {
+            Some(place) => Target::File(place.clone()),
+            None if to_stdout => Target::Stdout,
+            None => Target::Dropped,
+        };
+        (index, Transfer::new(common.clone(), url.clone(), target))
+    };
+    let queue: Queue = Arc::new(Mutex::new(urls.iter().enumerate().map(transfer).collect()));
+    let outcomes = Outcomes::default();
+    let interrupted = catch_interrupts().map_err(|error| Failure::other("cannot catch signals", error))?;
+
+    let handles: Vec<_> =
+        (0..workers).map(|_| runtime.spawn(future(work(queue.clone(), outcomes.clone())))).collect();
+    let mut said = Said { json, quiet, to_stdout, count: 0 };
+    let bar = Bar::new(urls.len(), quiet || json);
+    let all = watch(handles, bar, &common.progress, &outcomes, &mut said, &interrupted);
+    if !all {
+        // What is being written goes to its file; nothing more is taken in.
+        let _ = runtime.stop(STOP_PATIENCE);
+    }
+    let mut outcomes = std::mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+    outcomes.sort_by_key(|(index, _)| *index);
+    if !all {
+        say_what_is_left(&outcomes, &urls, &places);
+        return Ok(ExitCode::from(Kind::Interrupted.exit_status()));
+    }
+    let first = outcomes.iter().find_map(|(_, outcome)| outcome.failure.as_ref());
+    Ok(first.map_or(ExitCode::SUCCESS, |failed| ExitCode::from(failed.kind.exit_status())))
+}
+
+fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
+    let proxies = match &args.proxy {
+        Some(url) => Proxies::all(url).map_err(|error| Failure::usage(&format!("--proxy {url}: {error}")))?,
+        None => Proxies::from_env(),
+    };
+    let budget = |name| args.total_rate.map(|rate| Budget::builder(name).rate(rate).build());
+    Ok(ClientSettings {
+        max_connections: CONNECTIONS_MAX,
+        dns_timeout: args.connect_timeout,
+        connect_timeout: args.connect_timeout,
+        first_byte_timeout: args.first_byte_timeout,
+        next_byte_timeout: args.stall_timeout,
+        total_timeout: args.timeout,
+        max_redirects: args.max_redirs,
+        max_retries: args.retry,
+        proxies,
+        spending: Spending {
+            ingress_budget: budget("all downloads"),
+            egress_budget: budget("all uploads"),
+            ..Spending::default()
+        },
+        ..ClientSettings::default()
+    })
+}
+
+/// Runs transfers until none is left.
+async fn work(queue: Queue, outcomes: Outcomes) {
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    while let Some((index, transfer)) = next() {
+        let outcome = transfer.run().await;
+        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
+    }
+}
+
+/// Draws, and says what became of each transfer as it ends. False: interrupted.
+fn watch(
+    handles: Vec<TaskHandle<()>>,
+    mut bar: Option<Bar>,
+    progress: &Progress,
+    outcomes: &Outcomes,
+    said: &mut Said,
+    interrupted: &std::sync::mpsc::Receiver<()>,
+) -> bool {
+    loop {
+        let over = handles.iter().all(TaskHandle::is_done);
+        {
+            let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, outcome) in &outcomes[said.count..] {
+                if let Some(bar) = &mut bar {
+                    bar.clear();
+                }
+                said.say(outcome);
+            }
+        }
+        if over {
+            return true;
+        }
+        if let Some(bar) = &mut bar {
+            bar.draw(progress, Instant::now());
+        }
+        match interrupted.recv_timeout(if bar.is_some() { DRAWN_EVERY } else { DONE_SEEN_WITHIN }) {
+            Ok(()) => {
+                if let Some(bar) = &mut bar {
+                    bar.clear();
+                }
+                return false;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Without a bar, how soon the end is seen.
+const DONE_SEEN_WITHIN: Duration = Duration::from_millis(5);
+
+/// Says what became of transfers.
+struct Said {
+    json: bool,
+    quiet: bool,
+    to_stdout: bool,
+    count: usize,
+}
+
+impl Said {
+    fn say(&mut self, outcome: &Outcome) {
+        self.count += 1;
+        if self.json {
+            let line = report::json(outcome);
+            let written = match self.to_stdout {
+                true => writeln!(std::io::stderr().lock(), "{line}"),
+                false => writeln!(std::io::stdout().lock(), "{line}"),
+            };
+            if let Err(error) = written {
+                log::warn!("a report could not be written: {error}");
+            }
+            return;
+        }
+        match &outcome.failure {
+            Some(Failed { message, .. }) if self.quiet => eprintln!("tidegate: {}: {message}", outcome.url),
+            None if self.quiet => {}
+            _ => eprint!("{}", report::text(outcome)),
+        }
+    }
+}
+
+fn say_what_is_left(outcomes: &[(usize, Outcome)], urls: &[Url], places: &[Place]) {
+    for (index, url) in urls.iter().enumerate() {
+        let is_over = outcomes.iter().any(|(over, outcome)| *over == index && outcome.failure.is_none());
+        let Some(place) = places.get(index).filter(|_| !is_over) else { continue };
+        place.abandon_if_empty();
+        match place.left(url) {
+            Some(left) => eprintln!(
+                "tidegate: interrupted: {url}: {} bytes are kept in {}: go on with --resume",
+                left.bytes,
+                place.part().display()
+            ),
+            None => eprintln!("tidegate: interrupted: {url}: nothing is kept"),
+        }
+    }
+}
+
+/// INT and TERM are told here; a second one ends the program at once.
+fn catch_interrupts() -> std::io::Result<std::sync::mpsc::Receiver<()>> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("tidegate-signals".into()).spawn(move || {
+        for (count, _) in signals.forever().enumerate() {
+            let _ = tell.send(());
+            if count > 0 {
+                std::process::exit(i32::from(Kind::Interrupted.exit_status()));
+            }
+        }
+    })?;
+    Ok(told)
+}

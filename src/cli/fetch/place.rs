@@ -1,0 +1,210 @@
+//! Where a download goes, what an earlier try left there, and whether that can be gone on with.
+//!
+//! What blocks here runs on the threads for what blocks; see [`transfer`](super::transfer).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::http::client::Url;
+use crate::http::{HeaderMap, header};
+
+/// A download's files: the whole one, the one in the making, and the note of what that is of.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) whole: PathBuf,
+}
+
+/// What `NAME.part.json` remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    pub(super) url: String,
+    /// How large the whole file is, where that was said.
+    pub(super) total: Option<u64>,
+    pub(super) etag: Option<String>,
+    pub(super) last_modified: Option<String>,
+}
+
+/// Where to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) bytes: u64,
+    pub(super) note: Note,
+}
+
+/// Names longer than this most file systems do not take, with what is put behind them.
+const NAME_MAX: usize = 200;
+
+impl Place {
+    pub(super) fn part(&self) -> PathBuf {
+        self.with(".part")
+    }
+
+    fn note(&self) -> PathBuf {
+        self.with(".part.json")
+    }
+
+    fn with(&self, end: &str) -> PathBuf {
+        let mut path = self.whole.clone().into_os_string();
+        path.push(end);
+        path.into()
+    }
+
+    /// What an earlier try of the same URL left.
+    pub(super) fn left(&self, url: &Url) -> Option<Left> {
+        let bytes = fs::metadata(self.part()).ok().filter(fs::Metadata::is_file)?.len();
+        let note: Note = serde_json::from_slice(&fs::read(self.note()).ok()?).ok()?;
+        (bytes > 0 && note.url == url.to_string() && note.total.is_none_or(|total| bytes <= total))
+            .then_some(Left { bytes, note })
+    }
+
+    /// Opens the file in the making, to be gone on with after so many bytes, and notes what it is of.
+    pub(super) fn open(&self, note: &Note, bytes: u64) -> io::Result<File> {
+        if bytes == 0 {
+            // First the note: bytes that belong to an older one would be gone on with.
+            let _ = fs::remove_file(self.part());
+        }
+        fs::write(self.note(), serde_json::to_vec(note)?)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.part())?;
+        file.set_len(bytes)?;
+        Ok(file)
+    }
+
+    /// The file is whole: gives it its name.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        fs::rename(self.part(), &self.whole)?;
+        fs::remove_file(self.note())
+    }
+
+    /// Leaves nothing behind of a try that brought nothing.
+    pub(super) fn abandon_if_empty(&self) {
+        if fs::metadata(self.part()).is_ok_and(|part| part.len() == 0) {
+            let _ = fs::remove_file(self.part()).and_then(|()| fs::remove_file(self.note()));
+        }
+    }
+}
+
+impl Note {
+    /// What a response says of the whole file.
+    pub(super) fn new(url: &Url, headers: &HeaderMap, total: Option<u64>) -> Note {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let date = |text: &Option<String>| httpdate::parse_http_date(text.as_deref()?).ok();
+        let (etag, modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
+        // A weak ETag, or a date of the same second, may stand for two different files (RFC 9110, section 8.8.2.2).
+        let settled = match (date(&text(header::DATE)), date(&modified)) {
+            (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age.as_secs() >= 1),
+            _ => false,
+        };
+        Note {
+            url: url.to_string(),
+            total,
+            etag: etag.filter(|etag| !etag.starts_with("W/")),
+            last_modified: modified.filter(|_| settled),
+        }
+    }
+
+    /// What the If-Range field says; without one, only the size tells whether the file is still the same.
+    pub(super) fn validator(&self) -> Option<&str> {
+        self.etag.as_deref().or(self.last_modified.as_deref())
+    }
+}
+
+/// The first byte of a Content-Range, and the size of the whole: `bytes 5-9/10`, `bytes */10`.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let first = match range.split_once('-') {
+        Some((first, _)) => Some(first.trim().parse().ok()?),
+        None => None,
+    };
+    Some((first, total.trim().parse().ok()))
+}
+
+/// The files of some URLs: `output` is one, or the folder for all.
+pub(super) fn places(urls: &[Url], output: Option<&Path>) -> Result<Vec<Place>, String> {
+    let is_folder = |path: &Path| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let folder = match output {
+        Some(path) if is_folder(path) => path,
+        Some(path) if urls.len() == 1 => return Ok(vec![Place { whole: path.to_path_buf() }]),
+        Some(path) => {
+            let path = path.display();
+            return Err(format!("several URLs do not go into one file; write -o {path}/ for a folder"));
+        }
+        None => Path::new(""),
+    };
+    let mut places: Vec<Place> = Vec::new();
+    for url in urls {
+        let name = safe_name(&url.file_name());
+        let numbered = (1..).map(|n| folder.join(format!("{name}.{n}")));
+        let mut names = std::iter::once(folder.join(&name)).chain(numbered);
+        let is_free = |path: &PathBuf| places.iter().all(|place| place.whole != *path);
+        let whole = names.find(is_free).unwrap_or_default();
+        places.push(Place { whole });
+    }
+    Ok(places)
+}
+
+/// A name that stays in its folder, is seen there, and does nothing to a terminal.
+fn safe_name(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    let clean: String = last.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+    let mut clean = clean.trim_start_matches('.').to_owned();
+    while clean.len() > NAME_MAX {
+        clean.pop();
+    }
+    if clean.is_empty() { "index.html".to_owned() } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{HeaderName, HeaderValue};
+
+    fn fields(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        for (url, name) in [
+            ("http://x/a/b.txt?c", "b.txt"),
+            ("http://x/", "index.html"),
+            ("http://x/..%2f..%2fetc%2fpasswd", "passwd"),
+            ("http://x/%2e%2e", "index.html"),
+            ("http://x/.bashrc", "bashrc"),
+            ("http://x/a%1b[2Jb", "a_[2Jb"),
+        ] {
+            let url: Url = url.parse().unwrap();
+            assert_eq!(places(&[url], None).unwrap()[0].whole, Path::new(name));
+        }
+        let twice: Vec<Url> = ["http://x/a", "http://y/a"].map(|url| url.parse().unwrap()).into();
+        let names: Vec<_> =
+            places(&twice, Some(Path::new("d/"))).unwrap().into_iter().map(|p| p.whole).collect();
+        assert_eq!(names, [Path::new("d/a"), Path::new("d/a.1")]);
+        assert!(places(&twice, Some(Path::new("no-folder"))).unwrap_err().contains("no-folder/"));
+    }
+
+    #[test]
+    fn only_strong_validators_are_kept() {
+        let url: Url = "http://x/a".parse().unwrap();
+        let strong = Note::new(&url, &fields(&[(header::ETAG, "\"x\"")]), Some(5));
+        assert_eq!((strong.validator(), strong.total), (Some("\"x\""), Some(5)));
+        assert_eq!(Note::new(&url, &fields(&[(header::ETAG, "W/\"x\"")]), None).validator(), None);
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let young = fields(&[(header::LAST_MODIFIED, date), (header::DATE, date)]);
+        assert_eq!(Note::new(&url, &young, None).validator(), None);
+        let old = fields(&[(header::LAST_MODIFIED, date), (header::DATE, "Sun, 06 Nov 1994 08:49:38 GMT")]);
+        assert_eq!(Note::new(&url, &old, None).validator(), Some(date));
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        let range = |text| content_range(&fields(&[(header::CONTENT_RANGE, text)]));
+        assert_eq!(range("bytes 5-9/10"), Some((Some(5), Some(10))));
+        assert_eq!(range("bytes 5-9/*"), Some((Some(5), None)));
+        assert_eq!(range("bytes */10"), Some((None, Some(10))));
+        assert_eq!((range("lines 1-2/3"), range("bytes x-2/3")), (None, None));
+    }
+}

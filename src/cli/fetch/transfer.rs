@@ -1,0 +1,315 @@
+//! One transfer from start to end: a future whose steps are tasks.
+//!
+//! It is polled on the computing threads; files are written on the threads for what blocks, a piece at a time, and while a
+//! piece is written no further one is taken, so that a slow disk holds the server back.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::args::FetchArgs;
+use super::outcome::{Failed, Kind, Outcome};
+use super::place::{Left, Note, Place, content_range};
+use super::progress::Progress;
+use crate::http::body::FileId;
+use crate::http::client::Url;
+use crate::http::{
+    Body, BodyReader, Client, HeaderMap, Method, RequestTask, Response, ResponseBody, StatusCode, header,
+};
+use crate::runtime::RuntimeHandle;
+use crate::task::{Task, blocking, sleep, write_at};
+use tidegate_poller::Limit;
+
+/// Before a transfer goes on that was cut: a server that comes up again is there by then.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What all transfers share.
+pub(super) struct Common {
+    pub(super) args: FetchArgs,
+    pub(super) client: Client,
+    pub(super) runtime: RuntimeHandle,
+    pub(super) progress: Progress,
+}
+
+/// Where a body goes.
+pub(super) enum Target {
+    /// Into a file.
+    File(Place),
+    /// To standard output.
+    Stdout,
+    /// Nowhere.
+    Dropped,
+}
+
+/// A transfer under way.
+pub(super) struct Transfer {
+    common: Arc<Common>,
+    target: Target,
+    outcome: Outcome,
+    limit: Option<Limit>,
+}
+
+/// What writes a body.
+enum Writer {
+    File { file: Arc<File>, at: u64 },
+    Stdout,
+    Dropped,
+}
+
+impl Transfer {
+    pub(super) fn new(common: Arc<Common>, url: Url, target: Target) -> Transfer {
+        let limit = common.args.rate.map(|rate| Limit::new("transfer", Some(rate)));
+        let outcome = Outcome {
+            url,
+            effective: None,
+            status: None,
+            file: None,
+            bytes: 0,
+            resumed_from: 0,
+            record: None,
+            failure: None,
+        };
+        Transfer { common, target, outcome, limit }
+    }
+
+    /// Runs it.
+    pub(super) async fn run(mut self) -> Outcome {
+        let ended = match &self.target {
+            Target::File(place) if self.common.args.resume && is_whole(place) => {
+                self.outcome.file = Some(place.whole.display().to_string());
+                self.outcome.bytes = std::fs::metadata(&place.whole).map_or(0, |whole| whole.len());
+                self.outcome.resumed_from = self.outcome.bytes;
+                Ok(())
+            }
+            _ => self.try_and_try_again().await,
+        };
+        self.common.progress.done.fetch_add(1, Ordering::Relaxed);
+        self.outcome.failure = ended.err();
+        self.outcome
+    }
+
+    async fn try_and_try_again(&mut self) -> Result<(), Failed> {
+        let mut may_resume = self.common.args.resume;
+        let mut tries_left = self.common.args.retry;
+        loop {
+            let ended = self.attempt(may_resume).await;
+            let Err(failed) = &ended else { return ended };
+            // What was written to standard output cannot be taken back.
+            let goes_on = match self.target {
+                Target::File(_) => self.common.args.upload.is_none() && !self.common.args.compressed,
+                Target::Stdout | Target::Dropped => false,
+            };
+            if !goes_on || !failed.is_within_the_body || tries_left == 0 {
+                return self.say_what_is_kept(ended);
+            }
+            log::info!("{}: {}; going on", self.outcome.url, failed.message);
+            self.await_task(sleep(PAUSE)).await?;
+            tries_left -= 1;
+            may_resume = true;
+        }
+    }
+
+    fn say_what_is_kept(&self, ended: Result<(), Failed>) -> Result<(), Failed> {
+        let (Err(mut failed), Target::File(place)) = (ended, &self.target) else { return Ok(()) };
+        place.abandon_if_empty();
+        if let Some(left) = place.left(&self.outcome.url) {
+            let part = place.part();
+            failed.message +=
+                &format!("; {} bytes are kept in {}: go on with --resume", left.bytes, part.display());
+        }
+        Err(failed)
+    }
+
+    async fn attempt(&mut self, may_resume: bool) -> Result<(), Failed> {
+        let left = match &self.target {
+            Target::File(place) if may_resume => place.left(&self.outcome.url),
+            _ => None,
+        };
+        let request = self.request(left.as_ref()).await?;
+        let response = self.await_task(request).await?.map_err(|error| Failed::request(&error))?;
+        self.outcome.status = Some(response.status);
+        self.outcome.effective = Some(response.url.clone());
+        match (response.status, left) {
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(left)) => {
+                self.beyond_the_end(&response.headers, left).await
+            }
+            (status, _) if status.is_client_error() || status.is_server_error() => {
+                Err(Failed::status(status))
+            }
+            (StatusCode::PARTIAL_CONTENT, Some(left)) => match continues(&response.headers, &left) {
+                true => self.take(response, left.bytes, Some(left.note)).await,
+                // Not what we asked for. What is there is of no use.
+                false => self.start_over().await,
+            },
+            _ => self.take(response, 0, None).await,
+        }
+    }
+
+    /// The server has nothing beyond what we have: all of it is there, or it is another file.
+    async fn beyond_the_end(&mut self, headers: &HeaderMap, left: Left) -> Result<(), Failed> {
+        let total = content_range(headers).and_then(|(_, total)| total);
+        if total == Some(left.bytes) && left.note.total == total {
+            (self.outcome.bytes, self.outcome.resumed_from) = (left.bytes, left.bytes);
+            return self.finish().await;
+        }
+        self.start_over().await
+    }
+
+    async fn start_over(&mut self) -> Result<(), Failed> {
+        log::warn!("{}: the file has changed; it is fetched from the start", self.outcome.url);
+        Box::pin(self.attempt(false)).await
+    }
+
+    async fn request(&self, left: Option<&Left>) -> Result<RequestTask, Failed> {
+        let args = &self.common.args;
+        let default = if args.upload.is_some() { "PUT" } else { "GET" };
+        let method = args.method.as_deref().unwrap_or(default);
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| Failed::new(Kind::Other, format_args!("{method:?} is no method")))?;
+        let mut request = self.common.client.request_url(method, self.outcome.url.clone()).stream();
+        request = request.decompress(args.compressed);
+        for (name, value) in &args.headers {
+            request = request.header(name, value);
+        }
+        if let Some(limit) = &self.limit {
+            request = request.limit(limit).upload_limit(limit);
+        }
+        if let Some(left) = left {
+            request = request.header("Range", format!("bytes={}-", left.bytes));
+            if let Some(validator) = left.note.validator() {
+                request = request.header("If-Range", validator);
+            }
+        }
+        match args.upload.clone() {
+            Some(path) => {
+                let body = self.off_poller(path.clone(), move || open_upload(&path)).await?;
+                Ok(request.body(body))
+            }
+            None => Ok(request),
+        }
+    }
+
+    /// Writes a body to its place, after so many bytes that are there.
+    async fn take(&mut self, response: Response, offset: u64, note: Option<Note>) -> Result<(), Failed> {
+        let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length: Option<u64> = length.and_then(|length| length.parse().ok());
+        let total = length.map(|length| offset + length);
+        let note = note.unwrap_or_else(|| Note::new(&self.outcome.url, &response.headers, total));
+        let progress = &self.common.progress;
+        progress.there.fetch_add(offset, Ordering::Relaxed);
+        progress.expected.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
+        (self.outcome.bytes, self.outcome.resumed_from) = (offset, offset);
+        let mut writer = self.open(note, offset).await?;
+        let ResponseBody::Stream(reader) = &response.body else { return Ok(()) };
+        let copied = self.copy(reader, &mut writer).await;
+        self.outcome.record = response.record().cloned();
+        if copied.is_err() {
+            // The next try counts anew.
+            progress_back(&self.common.progress, self.outcome.bytes, total.unwrap_or(0));
+        }
+        copied?;
+        drop(writer);
+        self.finish().await
+    }
+
+    async fn copy(&mut self, reader: &BodyReader, writer: &mut Writer) -> Result<(), Failed> {
+        while let Some(chunk) = self.await_task(reader.next()).await?.map_err(Failed::body)? {
+            let bytes = chunk.len() as u64;
+            let chunk = match chunk {
+                tidegate_poller::Chunk::Owned(bytes) => bytes,
+                other => other.as_slice().to_vec(),
+            };
+            match writer {
+                Writer::File { file, at } => {
+                    let written = self.await_task(write_at(file.clone(), chunk, *at)).await?;
+                    written.map_err(|error| Failed::new(Kind::File, error))?;
+                    *at += bytes;
+                }
+                Writer::Stdout => {
+                    let write = move || {
+                        let mut stdout = io::stdout().lock();
+                        stdout.write_all(&chunk).and_then(|()| stdout.flush())
+                    };
+                    self.off_poller("stdout".into(), write).await?;
+                }
+                Writer::Dropped => {}
+            }
+            self.outcome.bytes += bytes;
+            self.common.progress.add(bytes);
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, note: Note, offset: u64) -> Result<Writer, Failed> {
+        let place = match &self.target {
+            Target::File(place) => place.clone(),
+            Target::Stdout => {
+                self.outcome.file = Some("-".to_owned());
+                return Ok(Writer::Stdout);
+            }
+            Target::Dropped => return Ok(Writer::Dropped),
+        };
+        self.outcome.file = Some(place.part().display().to_string());
+        let file = self.off_poller(place.part(), move || place.open(&note, offset)).await?;
+        Ok(Writer::File { file: Arc::new(file), at: offset })
+    }
+
+    async fn finish(&mut self) -> Result<(), Failed> {
+        let Target::File(place) = &self.target else { return Ok(()) };
+        let (place, shown) = (place.clone(), place.whole.clone());
+        self.off_poller(shown.clone(), move || place.finish()).await?;
+        self.outcome.file = Some(shown.display().to_string());
+        Ok(())
+    }
+
+    /// Does what may block with this file.
+    async fn off_poller<R: Send + 'static>(
+        &self,
+        path: PathBuf,
+        work: impl FnOnce() -> io::Result<R> + Send + 'static,
+    ) -> Result<R, Failed> {
+        match self.await_task(blocking(work)).await? {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(Failed::file(&path, &error)),
+            Err(full) => Err(Failed::new(Kind::File, full)),
+        }
+    }
+
+    async fn await_task<T: Task>(&self, task: T) -> Result<T::Output, Failed> {
+        // Where nothing comes of a task the runtime is stopping.
+        self.common.runtime.spawn(task).await.map_err(|_| Failed::interrupted())
+    }
+}
+
+fn progress_back(progress: &Progress, there: u64, expected: u64) {
+    progress.there.fetch_sub(there, Ordering::Relaxed);
+    progress.expected.fetch_sub(expected, Ordering::Relaxed);
+}
+
+fn is_whole(place: &Place) -> bool {
+    place.whole.is_file() && !place.part().exists()
+}
+
+/// Whether a part is the one asked for. Without a validator only the size tells.
+fn continues(headers: &HeaderMap, left: &Left) -> bool {
+    match content_range(headers) {
+        Some((Some(first), total)) if first == left.bytes => {
+            left.note.validator().is_some() || total.is_some() && total == left.note.total
+        }
+        _ => false,
+    }
+}
+
+fn open_upload(path: &Path) -> io::Result<Body> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "only a file can be sent"));
+    }
+    let id = FileId { device: about.dev(), inode: about.ino() };
+    Ok(Body::File { file: Arc::new(file), id, offset: 0, len: about.len() })
+}
