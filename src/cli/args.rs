@@ -27,7 +27,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve the files of a folder over HTTP, as fast as you allow.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Download files over HTTP, as fast as you allow; or send one.
     Fetch(Box<FetchArgs>),
 }
@@ -205,7 +205,7 @@ mod tests {
     fn serve(args: &[&str]) -> Result<ServeArgs, String> {
         let all = ["tidegate", "serve"].iter().chain(args);
         match Args::try_parse_from(all) {
-            Ok(Args { command: Command::Serve(args) }) => Ok(args),
+            Ok(Args { command: Command::Serve(args) }) => Ok(*args),
             Ok(Args { command }) => panic!("{command:?}"),
             Err(error) => Err(error.to_string()),
         }

@@ -18,7 +18,7 @@ pub fn main() -> ExitCode {
     let args = args::Args::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let outcome = match args.command {
-        args::Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        args::Command::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS),
         args::Command::Fetch(args) => fetch::run(*args),
     };
     outcome.unwrap_or_else(|failure| {

@@ -23,19 +23,30 @@ pub(crate) fn program(name: &str) -> Command {
     Command::new(path)
 }
 
-/// nginx as a proxy in front of a server.
+/// nginx: as a proxy in front of a server, or as a server.
 pub(crate) struct Nginx {
     child: Child,
     address: SocketAddr,
     // Removed after `drop` has stopped the process.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Nginx {
     /// Passes everything on to `to`, over connections that are kept.
     pub(crate) fn in_front_of(to: SocketAddr) -> Nginx {
+        Nginx::start(
+            &format!("upstream up {{ server {to}; keepalive 4; }}"),
+            "location / { proxy_pass http://up; proxy_http_version 1.1;\n\
+             proxy_set_header Connection \"\"; proxy_buffering off; proxy_request_buffering off;\n\
+             client_max_body_size 0; }",
+        )
+    }
+
+    /// With these lines beside its server, and in it. `root` is a folder of its own, to be filled by [`Nginx::root`].
+    pub(crate) fn start(http: &str, server: &str) -> Nginx {
         let scratch = Scratch::new("nginx").expect("a scratch folder");
         let prefix = scratch.path().display();
+        std::fs::create_dir(scratch.path().join("html")).expect("a folder to serve");
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
         let address = address.expect("a free port");
         let user = if sys::is_root() { "user root;" } else { "" };
@@ -45,11 +56,8 @@ impl Nginx {
         let config = format!(
             "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error.log; {user}\n\
              events {{ }}\n\
-             http {{ access_log off; {paths}\n\
-             upstream up {{ server {to}; keepalive 4; }}\n\
-             server {{ listen {address}; location / {{ proxy_pass http://up; proxy_http_version 1.1;\n\
-             proxy_set_header Connection \"\"; proxy_buffering off; proxy_request_buffering off;\n\
-             client_max_body_size 0; }} }} }}\n"
+             http {{ access_log off; {paths}\n{http}\n\
+             server {{ listen {address}; root {prefix}/html; {server} }} }}\n"
         );
         let path = scratch.path().join("nginx.conf");
         std::fs::write(&path, config).expect("the configuration");
@@ -63,7 +71,16 @@ impl Nginx {
             }
             TcpStream::connect(address).ok()
         });
-        Nginx { child, address, _scratch: scratch }
+        Nginx { child, address, scratch }
+    }
+
+    /// The folder that is served.
+    pub(crate) fn root(&self) -> std::path::PathBuf {
+        self.scratch.path().join("html")
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,7 +23,7 @@ use super::failure::Failure;
 use crate::http::client::{Client, ClientSettings, Proxies, Url};
 use crate::net::protocol::Spending;
 use crate::runtime::Runtime;
-use crate::task::{TaskHandle, future};
+use crate::task::future;
 use outcome::{Failed, Kind, Outcome};
 use place::{Place, places};
 use progress::{Bar, DRAWN_EVERY, Progress};
@@ -33,6 +33,14 @@ use transfer::{Common, Target, Transfer};
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections to one server are bounded by `--parallel`; this only keeps the client from adding a bound of its own.
 const CONNECTIONS_MAX: usize = 256;
+
+/// What the main thread waits for.
+enum Event {
+    /// A transfer is over.
+    Ended,
+    /// INT or TERM came.
+    Interrupted,
+}
 
 type Queue = Arc<Mutex<VecDeque<(usize, Transfer)>>>;
 type Outcomes = Arc<Mutex<Vec<(usize, Outcome)>>>;
@@ -70,13 +78,15 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
     };
     let queue: Queue = Arc::new(Mutex::new(urls.iter().enumerate().map(transfer).collect()));
     let outcomes = Outcomes::default();
-    let interrupted = catch_interrupts().map_err(|error| Failure::other("cannot catch signals", error))?;
-
-    let handles: Vec<_> =
-        (0..workers).map(|_| runtime.spawn(future(work(queue.clone(), outcomes.clone())))).collect();
+    let (tell, told) = mpsc::channel();
+    catch_interrupts(tell.clone()).map_err(|error| Failure::other("cannot catch signals", error))?;
+    for _ in 0..workers {
+        runtime.spawn(future(work(queue.clone(), outcomes.clone(), tell.clone()))).detach();
+    }
+    drop(tell);
     let mut said = Said { json, quiet, to_stdout, count: 0 };
     let bar = Bar::new(urls.len(), quiet || json);
-    let all = watch(handles, bar, &common.progress, &outcomes, &mut said, &interrupted);
+    let all = watch(urls.len(), bar, &common.progress, &outcomes, &mut said, &told);
     if !all {
         // What is being written goes to its file; nothing more is taken in.
         let _ = runtime.stop(STOP_PATIENCE);
@@ -117,54 +127,52 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
 }
 
 /// Runs transfers until none is left.
-async fn work(queue: Queue, outcomes: Outcomes) {
+async fn work(queue: Queue, outcomes: Outcomes, tell: mpsc::Sender<Event>) {
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     while let Some((index, transfer)) = next() {
         let outcome = transfer.run().await;
         outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
+        let _ = tell.send(Event::Ended);
     }
 }
 
-/// Draws, and says what became of each transfer as it ends. False: interrupted.
+/// Draws, and says what became of each transfer as it ends, until all have. False: interrupted.
 fn watch(
-    handles: Vec<TaskHandle<()>>,
+    transfers: usize,
     mut bar: Option<Bar>,
     progress: &Progress,
     outcomes: &Outcomes,
     said: &mut Said,
-    interrupted: &std::sync::mpsc::Receiver<()>,
+    told: &mpsc::Receiver<Event>,
 ) -> bool {
-    loop {
-        let over = handles.iter().all(TaskHandle::is_done);
-        {
-            let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-            for (_, outcome) in &outcomes[said.count..] {
-                if let Some(bar) = &mut bar {
-                    bar.clear();
-                }
-                said.say(outcome);
-            }
+    let mut drawn = Instant::now();
+    while said.count < transfers {
+        // Without a bar there is nothing to do before something happens.
+        let event = match &bar {
+            Some(_) => told.recv_timeout(DRAWN_EVERY.saturating_sub(drawn.elapsed())),
+            None => told.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        if let (Some(bar), Ok(_)) = (&mut bar, &event) {
+            bar.clear();
         }
-        if over {
-            return true;
+        match event {
+            Ok(Event::Ended) => {
+                let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                outcomes[said.count..].iter().for_each(|(_, outcome)| said.say(outcome));
+            }
+            Ok(Event::Interrupted) | Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if let Some(bar) = &mut bar {
-            bar.draw(progress, Instant::now());
-        }
-        match interrupted.recv_timeout(if bar.is_some() { DRAWN_EVERY } else { DONE_SEEN_WITHIN }) {
-            Ok(()) => {
-                if let Some(bar) = &mut bar {
-                    bar.clear();
-                }
-                return false;
-            }
-            Err(_) => {}
+            drawn = Instant::now();
+            bar.draw(progress, drawn);
         }
     }
+    if let Some(bar) = &mut bar {
+        bar.clear();
+    }
+    true
 }
-
-/// Without a bar, how soon the end is seen.
-const DONE_SEEN_WITHIN: Duration = Duration::from_millis(5);
 
 /// Says what became of transfers.
 struct Said {
@@ -213,16 +221,15 @@ fn say_what_is_left(outcomes: &[(usize, Outcome)], urls: &[Url], places: &[Place
 }
 
 /// INT and TERM are told here; a second one ends the program at once.
-fn catch_interrupts() -> std::io::Result<std::sync::mpsc::Receiver<()>> {
+fn catch_interrupts(tell: mpsc::Sender<Event>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("tidegate-signals".into()).spawn(move || {
         for (count, _) in signals.forever().enumerate() {
-            let _ = tell.send(());
+            let _ = tell.send(Event::Interrupted);
             if count > 0 {
                 std::process::exit(i32::from(Kind::Interrupted.exit_status()));
             }
         }
     })?;
-    Ok(told)
+    Ok(())
 }

@@ -417,6 +417,14 @@ impl Session for ClientSession {
         let Some(current) = &mut self.current else {
             return self.close_idle(io, End::peer(Reason::ProtocolError));
         };
+        if !current.account.has_begun() {
+            // It answers what has not been asked yet.
+            return self.fail(
+                io,
+                ClientError::Closed(Reason::ProtocolError),
+                End::peer(Reason::ProtocolError),
+            );
+        }
         current.account.received(bytes.len(), now);
         if self.paused {
             return self.keep(bytes);

@@ -1,0 +1,295 @@
+//! `tidegate fetch` as a person runs it, against our own server, nginx, and servers that break off.
+
+mod client_support;
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use client_support::{ok, server};
+use support::{Nginx, Serve, await_that};
+use tidegate_meter::scratch::{Scratch, make_file, pattern};
+use tidegate_meter::sys::{self, Tell};
+
+/// A folder to fetch into.
+struct Fetch {
+    scratch: Scratch,
+}
+
+impl Fetch {
+    fn new() -> Fetch {
+        Fetch { scratch: Scratch::new("fetch").expect("a scratch folder") }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("fetch").args(arguments).current_dir(self.scratch.path()).stdin(Stdio::null());
+        for name in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program starts")
+    }
+
+    /// Runs it, and reads its JSON lines.
+    fn json(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let text = String::from_utf8(output.stdout).expect("text");
+        let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        (output.status.code().expect("it exits"), lines)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn holds(&self, name: &str, bytes: &[u8]) -> bool {
+        std::fs::read(self.path(name)).is_ok_and(|file| file == bytes)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.scratch.path()).expect("the folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it exits")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn files_come_whole_and_are_told_of() {
+    let serve = Serve::start(&[]);
+    serve.file("a.bin", 3_000_000);
+    serve.file("b.bin", 10);
+    let fetch = Fetch::new();
+    let output = fetch.run(&[&serve.url("/a.bin"), &serve.url("/b.bin"), &serve.url("/b.bin")]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(fetch.holds("a.bin", &pattern(0, 3_000_000)));
+    assert_eq!(fetch.names(), ["a.bin", "b.bin", "b.bin.1"]);
+    let text = said(&output);
+    assert!(text.contains("3.00 MB in a.bin") && text.contains("first byte"), "{text}");
+    assert!(!text.contains('\x1b'), "no bar where there is no terminal");
+
+    let (code, lines) = fetch.json(&[&serve.url("/a.bin"), "-o", "into/"]);
+    assert_eq!((code, lines.len()), (0, 1));
+    let line = &lines[0];
+    assert_eq!(
+        (&line["ok"], &line["bytes"], &line["status"]),
+        (&true.into(), &3_000_000.into(), &200.into())
+    );
+    assert_eq!((&line["resp_body_bytes"], &line["file"]), (&3_000_000.into(), &"into/a.bin".into()));
+    let us = |name: &str| line[name].as_u64().unwrap_or_else(|| panic!("{name}: {line}"));
+    assert!(us("ttfb_us") + us("transfer_us") <= us("total_us") + 1 && us("connect_us") <= us("total_us"));
+    assert!(
+        line.get("dns_us").is_none() && line.get("tls_us").is_none(),
+        "what did not happen is absent: {line}"
+    );
+}
+
+#[test]
+fn bytes_go_to_stdout() {
+    let serve = Serve::start(&[]);
+    serve.file("a", 500_000);
+    let output = Fetch::new().run(&[&serve.url("/a"), "-o", "-"]);
+    assert_eq!(code(&output), 0);
+    assert!(output.stdout == pattern(0, 500_000));
+    assert!(said(&output).contains("500 kB in -"));
+    let quiet = Fetch::new().run(&[&serve.url("/a"), "-o", "-", "-q"]);
+    assert!(quiet.stderr.is_empty());
+}
+
+#[test]
+fn rates_are_kept_by_each_and_by_all() {
+    let serve = Serve::start(&[]);
+    serve.file("a", 1_000_000);
+    let fetch = Fetch::new();
+    let timed = |arguments: &[&str]| {
+        let began = Instant::now();
+        let (code, lines) = fetch.json(arguments);
+        assert_eq!(code, 0, "{lines:?}");
+        (began.elapsed().as_secs_f64(), lines)
+    };
+    let url = serve.url("/a");
+    let (took, lines) = timed(&[&url, "--rate", "1MB"]);
+    assert!((0.85..2.0).contains(&took), "{took}");
+    assert!(lines[0]["read_throttled_us"].as_u64().unwrap() > 500_000);
+    let (took, _) = timed(&[&url, &url, &url, "--rate", "1MB", "--total-rate", "2MB"]);
+    assert!((1.27..2.5).contains(&took), "{took}");
+    assert!(fetch.holds("a.2", &pattern(0, 1_000_000)));
+}
+
+#[test]
+fn an_interrupted_download_goes_on_where_it_was() {
+    let nginx = Nginx::start("", "");
+    make_file(&nginx.root().join("a"), 4_000_000).unwrap();
+    let fetch = Fetch::new();
+    let url = nginx.url("/a");
+    let mut child = fetch.command(&[&url, "--rate", "1MB"]).stderr(Stdio::piped()).spawn().unwrap();
+    await_that("some bytes", || {
+        std::fs::metadata(fetch.path("a.part")).ok().filter(|part| part.len() > 200_000)
+    });
+    sys::tell(child.id(), Tell::Interrupt).unwrap();
+    let status = await_that("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(fetch.names(), ["a.part", "a.part.json"]);
+    let kept = std::fs::read(fetch.path("a.part")).unwrap();
+    assert!(kept.len() < 4_000_000 && kept == pattern(0, kept.len()));
+
+    let (code, lines) = fetch.json(&[&url, "--resume"]);
+    assert_eq!((code, &lines[0]["resumed_from"]), (0, &kept.len().into()));
+    assert_eq!(lines[0]["resp_body_bytes"], 4_000_000 - kept.len());
+    assert!(fetch.holds("a", &pattern(0, 4_000_000)));
+    assert_eq!(fetch.names(), ["a"]);
+    // What is whole is left alone.
+    let (code, lines) = fetch.json(&[&url, "--resume"]);
+    assert_eq!((code, lines[0].get("status")), (0, None));
+}
+
+#[test]
+fn a_file_that_changed_is_fetched_from_the_start() {
+    let nginx = Nginx::start("", "");
+    make_file(&nginx.root().join("a"), 100_000).unwrap();
+    let fetch = Fetch::new();
+    let url = nginx.url("/a");
+    for (note, resumed) in [
+        (
+            format!(
+                "{{\"url\":\"{url}\",\"total\":100000,\"etag\":\"\\\"other\\\"\",\"last_modified\":null}}"
+            ),
+            0,
+        ),
+        // Nothing but the size tells: it is the same, and then it is not.
+        (format!("{{\"url\":\"{url}\",\"total\":100000,\"etag\":null,\"last_modified\":null}}"), 1_000),
+        (format!("{{\"url\":\"{url}\",\"total\":99999,\"etag\":null,\"last_modified\":null}}"), 0),
+        ("{\"url\":\"http://other/\",\"total\":100000,\"etag\":null,\"last_modified\":null}".to_owned(), 0),
+        ("broken".to_owned(), 0),
+    ] {
+        std::fs::write(fetch.path("a.part"), pattern(0, 1_000)).unwrap();
+        std::fs::write(fetch.path("a.part.json"), &note).unwrap();
+        let (code, lines) = fetch.json(&[&url, "--resume"]);
+        assert_eq!((code, lines[0]["resumed_from"].as_u64()), (0, Some(resumed)), "{note}");
+        assert!(fetch.holds("a", &pattern(0, 100_000)), "{note}");
+        std::fs::remove_file(fetch.path("a")).unwrap();
+    }
+}
+
+#[test]
+fn a_transfer_that_breaks_goes_on_by_itself() {
+    let body = pattern(0, 300_000);
+    let whole = body.clone();
+    let server = server(move |number, caller| {
+        let Some(head) = caller.request() else { return };
+        let from = head.to_lowercase().lines().find_map(|line| {
+            line.strip_prefix("range: bytes=")
+                .and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok())
+        });
+        assert_eq!(from.is_some(), number > 0, "{head}");
+        let from = from.unwrap_or(0);
+        let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+        let rest = &whole[from..];
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", whole.len() - 1, whole.len());
+        let range = if from > 0 { range } else { String::new() };
+        caller.say(format!(
+            "HTTP/1.1 {status}\r\nETag: \"x\"\r\n{range}Content-Length: {}\r\n\r\n",
+            rest.len()
+        ));
+        caller.say(if number < 2 { &rest[..rest.len() / 2] } else { rest });
+    });
+    let fetch = Fetch::new();
+    let (code, lines) = fetch.json(&[&server.url("/a"), "--retry", "2"]);
+    assert_eq!((code, lines[0]["resumed_from"].as_u64()), (0, Some(225_000)), "{lines:?}");
+    assert!(fetch.holds("a", &body) && server.callers() == 3);
+}
+
+#[test]
+fn files_are_sent() {
+    let nginx = Nginx::start(
+        "",
+        "client_max_body_size 20m; location /in/ { dav_methods PUT; create_full_put_path on; }",
+    );
+    let fetch = Fetch::new();
+    make_file(&fetch.path("up"), 1_500_000).unwrap();
+    let began = Instant::now();
+    let (code, lines) = fetch.json(&[&nginx.url("/in/a"), "--upload", "up", "--rate", "1MB"]);
+    assert_eq!((code, &lines[0]["status"], &lines[0]["req_body_bytes"]), (0, &201.into(), &1_500_000.into()));
+    assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(std::fs::read(nginx.root().join("in/a")).unwrap() == pattern(0, 1_500_000));
+}
+
+#[test]
+fn the_exit_status_says_what_kind_of_failure_it_was() {
+    let server = server(|_, caller| {
+        while let Some(head) = caller.request() {
+            match head.split(' ').nth(1).unwrap() {
+                "/silent" => drop(caller.is_left()),
+                "/stalls" => {
+                    caller.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+                    caller.is_left();
+                }
+                "/cut" => {
+                    caller.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+                    return;
+                }
+                "/garbage" => drop(caller.say("garbage\r\n\r\n")),
+                "/missing" => {
+                    caller.say("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone");
+                }
+                _ => {
+                    caller.say(ok("here"));
+                }
+            }
+        }
+    });
+    let fetch = Fetch::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("http://{closed}/");
+    let url = |path: &str| server.url(path);
+    for (expected, arguments) in [
+        (2, vec!["gopher://x/".to_owned()]),
+        (2, vec![url("/x"), "--rate".into(), "fast".into()]),
+        (2, vec![url("/x"), url("/y"), "-o".into(), "one".into()]),
+        (3, vec!["http://no-such-host.invalid/".to_owned()]),
+        (4, vec![closed]),
+        (6, vec![url("/silent"), "--first-byte-timeout".into(), "50ms".into()]),
+        (6, vec![url("/stalls"), "--stall-timeout".into(), "50ms".into()]),
+        (6, vec![url("/silent"), "--timeout".into(), "50ms".into()]),
+        (7, vec![url("/missing")]),
+        (8, vec![url("/cut")]),
+        (8, vec![url("/garbage")]),
+        (9, vec![url("/x"), "-o".into(), "no/such/folder/x".into()]),
+        (0, vec![url("/x")]),
+    ] {
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        arguments.extend(["--retry", "0"]);
+        let output = fetch.run(&arguments);
+        assert_eq!(code(&output), expected, "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).is_empty(), "{arguments:?}");
+    }
+    // The partial file of a cut one is told of; of others nothing is left.
+    assert_eq!(fetch.names(), ["cut.part", "cut.part.json", "stalls.part", "stalls.part.json", "x"]);
+    let output = fetch.run(&[&url("/cut"), "--retry", "0"]);
+    assert!(said(&output).contains("5 bytes are kept in cut.part: go on with --resume"), "{}", said(&output));
+}
+
+#[test]
+fn names_stay_where_they_should() {
+    let server = client_support::says(ok("x"));
+    let fetch = Fetch::new();
+    let output = fetch.run(&[&server.url("/..%2f..%2foutside"), &server.url("/"), &server.url("/.hidden")]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert_eq!(fetch.names(), ["hidden", "index.html", "outside"]);
+    assert!(!Path::new("/outside").exists());
+}
