@@ -38,8 +38,19 @@ const CONNECTIONS_MAX: usize = 256;
 enum Event {
     /// A transfer is over.
     Ended,
+    /// A worker has nothing more to do.
+    Left,
     /// INT or TERM came.
     Interrupted,
+}
+
+/// Tells that its worker is gone, however that came.
+struct Leaving(mpsc::Sender<Event>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::Left);
+    }
 }
 
 type Queue = Arc<Mutex<VecDeque<(usize, Transfer)>>>;
@@ -86,7 +97,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
     drop(tell);
     let mut said = Said { json, quiet, to_stdout, count: 0 };
     let bar = Bar::new(urls.len(), quiet || json);
-    let all = watch(urls.len(), bar, &common.progress, &outcomes, &mut said, &told);
+    let all = watch((urls.len(), workers), bar, &common.progress, &outcomes, &mut said, &told);
     if !all {
         // What is being written goes to its file; nothing more is taken in.
         let _ = runtime.stop(STOP_PATIENCE);
@@ -128,17 +139,18 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
 
 /// Runs transfers until none is left.
 async fn work(queue: Queue, outcomes: Outcomes, tell: mpsc::Sender<Event>) {
+    let tell = Leaving(tell);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     while let Some((index, transfer)) = next() {
         let outcome = transfer.run().await;
         outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
-        let _ = tell.send(Event::Ended);
+        let _ = tell.0.send(Event::Ended);
     }
 }
 
 /// Draws, and says what became of each transfer as it ends, until all have. False: interrupted.
 fn watch(
-    transfers: usize,
+    (transfers, mut workers): (usize, usize),
     mut bar: Option<Bar>,
     progress: &Progress,
     outcomes: &Outcomes,
@@ -146,7 +158,7 @@ fn watch(
     told: &mpsc::Receiver<Event>,
 ) -> bool {
     let mut drawn = Instant::now();
-    while said.count < transfers {
+    while said.count < transfers && workers > 0 {
         // Without a bar there is nothing to do before something happens.
         let event = match &bar {
             Some(_) => told.recv_timeout(DRAWN_EVERY.saturating_sub(drawn.elapsed())),
@@ -160,6 +172,7 @@ fn watch(
                 let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                 outcomes[said.count..].iter().for_each(|(_, outcome)| said.say(outcome));
             }
+            Ok(Event::Left) => workers -= 1,
             Ok(Event::Interrupted) | Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
@@ -171,7 +184,8 @@ fn watch(
     if let Some(bar) = &mut bar {
         bar.clear();
     }
-    true
+    // Less only where a worker failed.
+    said.count == transfers
 }
 
 /// Says what became of transfers.
