@@ -336,6 +336,25 @@ impl Io<'_> {
         self.poller.connect_with(address, session, transport)
     }
 
+    /// Speaks through another transport from now on: a proxy has made a tunnel, or both ends agreed to go on in TLS. Only where
+    /// bytes went plainly until now, and none is queued; else, or where the system has no descriptor to spare for the
+    /// change, nothing changes and this is false. The session is [ready](Session::ready) again after the handshake.
+    pub fn change_transport(&mut self, transport: impl FnOnce(Plain) -> Wire) -> bool {
+        // Stands in the socket's place while that is handed over; whatever happens then, there is something to close.
+        let Ok((stand_in, _)) = mio::net::UnixStream::pair() else { return false };
+        let socket = &mut self.poller.sockets[self.index];
+        if !matches!(socket.gate.wire, Wire::Plain(_)) || !socket.gate.is_empty() || socket.life != Life::Open
+        {
+            return false;
+        }
+        if let Wire::Plain(plain) = std::mem::replace(&mut socket.gate.wire, stand_in.into()) {
+            socket.gate.wire = transport(plain);
+        }
+        self.poller.start_handshake(self.index);
+        self.poller.schedule(self.index);
+        true
+    }
+
     /// Puts another session in this one's place when this call has returned (an upgrade). The old one is dropped
     /// and gets no record; the new one is not [opened](Session::opened).
     pub fn replace_session(&mut self, session: Box<dyn Session>) {

@@ -215,6 +215,19 @@ impl Poller {
 
     /// The connection is made: opens the session, and starts the clock of a handshake.
     fn connected(&mut self, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        socket.life = Life::Open;
+        self.start_handshake(index);
+        self.call_session(index, |session, io| session.opened(io));
+        if self.sockets.get(index).is_some_and(|socket| socket.life == Life::Open) {
+            self.call_session(index, |session, io| session.ready(io));
+        } else {
+            self.look_whether_ready(index);
+        }
+    }
+
+    /// Starts the clock of a handshake, where the transport has one.
+    pub(super) fn start_handshake(&mut self, index: usize) {
         let timeout = self.config.handshake_timeout;
         let Some(socket) = self.sockets.get_mut(index) else { return };
         if matches!(socket.gate.wire, Wire::Boxed(_)) {
@@ -222,14 +235,6 @@ impl Poller {
             if let Some(timeout) = timeout {
                 self.start_deadline(index, timeout);
             }
-        } else {
-            socket.life = Life::Open;
-        }
-        self.call_session(index, |session, io| session.opened(io));
-        if self.sockets.get(index).is_some_and(|socket| socket.life == Life::Open) {
-            self.call_session(index, |session, io| session.ready(io));
-        } else {
-            self.look_whether_ready(index);
         }
     }
 

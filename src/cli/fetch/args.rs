@@ -25,6 +25,9 @@ Examples:
   Send a file (PUT), slowly:
       tidegate fetch http://127.0.0.1:8080/in/log.txt --upload log.txt --rate 100kB
 
+  From a server with a certificate of your own making:
+      tidegate fetch https://localhost:8443/a --cacert ca.pem
+
   Look at the figures with a program:
       tidegate fetch URL... --json | jq '{file, bytes, connect_us, ttfb_us, read_throttled_us}'
 
@@ -122,6 +125,14 @@ pub(in crate::cli) struct FetchArgs {
     /// How long each transfer may take in all [default: as long as it goes on]
     #[arg(long, value_name = "T", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) timeout: Option<Duration>,
+
+    /// Believe servers that one of these authorities speaks for (PEM), instead of those the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) cacert: Option<PathBuf>,
+
+    /// Believe every server to be who it says. Whoever is on the way can read and change everything.
+    #[arg(short = 'k', long, conflicts_with = "cacert")]
+    pub(super) insecure: bool,
 
     /// A proxy for everything, whatever the environment says.
     #[arg(long, value_name = "URL")]

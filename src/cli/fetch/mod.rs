@@ -22,6 +22,7 @@ pub(super) use args::FetchArgs;
 use super::failure::Failure;
 use crate::http::client::{Client, ClientSettings, Proxies, Url};
 use crate::net::protocol::Spending;
+use crate::net::tls::{ClientTls, Pem};
 use crate::runtime::Runtime;
 use crate::task::future;
 use outcome::{Failed, Kind, Outcome};
@@ -118,7 +119,15 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
         None => Proxies::from_env(),
     };
     let budget = |name| args.total_rate.map(|rate| Budget::builder(name).rate(rate).build());
+    let tls = match (&args.cacert, args.insecure) {
+        (None, false) => None,
+        (Some(path), _) => Some(ClientTls::builder().authorities(Pem::file(path))),
+        (None, true) => Some(ClientTls::builder().danger_accept_any_certificate()),
+    };
+    let tls = tls.map(|tls| tls.alpn(["http/1.1"]).build()).transpose();
     Ok(ClientSettings {
+        tls: tls.map_err(|error| Failure::other("TLS", error))?,
+        tls_timeout: args.connect_timeout,
         max_connections: CONNECTIONS_MAX,
         dns_timeout: args.connect_timeout,
         connect_timeout: args.connect_timeout,

@@ -26,6 +26,8 @@ use crate::net::account::{Account, On};
 use crate::net::call::Pledge;
 use crate::net::pool::{self, Bounds, Endpoints, Pooled, Refused};
 use crate::net::protocol::Waited;
+#[cfg(feature = "tls")]
+use crate::net::tls::ClientTls;
 use crate::record::{ClientFacts, Words};
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::Later;
@@ -42,7 +44,13 @@ pub struct Client {
 impl Client {
     /// A client whose connections live on this runtime's pollers.
     pub fn new(runtime: &RuntimeHandle, settings: ClientSettings) -> Client {
-        let shared = Arc::new(Shared { runtime: runtime.clone(), settings, endpoints: Endpoints::default() });
+        let shared = Arc::new(Shared {
+            runtime: runtime.clone(),
+            settings,
+            endpoints: Endpoints::default(),
+            #[cfg(feature = "tls")]
+            tls: std::sync::OnceLock::new(),
+        });
         Client { _open: Arc::new(Open(shared.clone())), shared }
     }
 
@@ -172,6 +180,9 @@ pub(super) struct Shared {
     pub(super) runtime: RuntimeHandle,
     pub(super) settings: ClientSettings,
     endpoints: Endpoints<Key, Origin>,
+    /// Made when the first server is to prove who it is.
+    #[cfg(feature = "tls")]
+    tls: std::sync::OnceLock<Result<ClientTls, String>>,
 }
 
 /// What tells endpoints apart.
@@ -292,8 +303,11 @@ impl Shared {
             Some(ClientError::Resolve(_)) => ("resolve", Reason::ConnectFailed),
             Some(ClientError::Timeout(Waited::Addresses)) => ("resolve", Reason::Timeout),
             Some(ClientError::Timeout(Waited::Connect)) => ("connect", Reason::Timeout),
+            Some(ClientError::Timeout(Waited::Tls)) => ("handshake", Reason::Timeout),
             Some(ClientError::Timeout(_)) => ("wait", Reason::Timeout),
             Some(ClientError::Connect(reason)) => ("connect", *reason),
+            Some(ClientError::Tls(_)) => ("handshake", Reason::TransportError),
+            Some(ClientError::Proxy(_)) => ("proxy", Reason::Denied),
             Some(ClientError::Stopped) => ("wait", Reason::Shutdown),
             Some(_) => ("wait", Reason::Denied),
         };
@@ -304,6 +318,22 @@ impl Shared {
             account.client = Some(Box::new(work.facts.clone()));
             account.complete(On::none(address), sys::now(), &Sums::default(), (End::local(reason), phase))
         });
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Shared {
+    /// What speaks TLS, if that has been made.
+    pub(super) fn tls(&self) -> Option<&Result<ClientTls, String>> {
+        self.tls.get()
+    }
+
+    /// Makes what speaks TLS. Reads the system's authorities from files.
+    pub(super) fn make_tls(&self) -> &Result<ClientTls, String> {
+        self.tls.get_or_init(|| match &self.settings.tls {
+            Some(tls) => Ok(tls.clone()),
+            None => ClientTls::builder().alpn(["http/1.1"]).build().map_err(|error| error.to_string()),
+        })
     }
 }
 

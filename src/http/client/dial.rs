@@ -16,9 +16,12 @@ use tidegate_poller::{Io, Moment, Poller, SocketHandle, sys};
 use super::client::{Call, Endpoint, Origin};
 use super::error::ClientError;
 use super::session::ClientSession;
+use super::url::Scheme;
 use crate::net::Resolving;
 use crate::net::pool::with_session;
 use crate::net::protocol::Waited;
+#[cfg(feature = "tls")]
+use crate::net::tls::PeerName;
 use crate::runtime::work::Later;
 
 /// How long an address may be silent before the next one is tried beside it: what RFC 8305 recommends.
@@ -49,7 +52,6 @@ impl Dial {
     pub(super) fn begin(endpoint: &Arc<Endpoint>, poller: &mut Poller, connection: u64, mut call: Call) {
         let began = sys::now();
         call.work.facts.pool_wait = Some(began - call.work.attempt_began);
-        let Origin { shared, key } = endpoint.place();
         let (pledge, total) = (call.pledge.clone(), call.deadline);
         let state = State {
             call: Some(call),
@@ -67,16 +69,53 @@ impl Dial {
                 dial.clone().endpoint.submit(move |poller| dial.cancel(poller));
             }
         });
+        dial.prepare_tls(poller, total);
+    }
+
+    /// Has what speaks TLS made first, where it is needed and not there. That reads files.
+    #[cfg(feature = "tls")]
+    fn prepare_tls(self: &Arc<Self>, poller: &mut Poller, total: Option<Moment>) {
+        let Origin { shared, key } = self.endpoint.place();
+        if key.scheme == Scheme::Http || shared.tls().is_some() {
+            return self.look_up(poller, total);
+        }
+        let dial = self.clone();
+        let made = shared.runtime.offload().submit(Box::new(move || {
+            let _ = dial.endpoint.place().shared.make_tls();
+            dial.clone().endpoint.submit(move |poller| dial.look_up(poller, total));
+        }));
+        if made.is_err() {
+            self.lock().latest =
+                Some((self.nowhere(), ClientError::Tls("too much else is to be read".to_owned())));
+            let call = self.lock().call.take();
+            self.fail(call);
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn prepare_tls(self: &Arc<Self>, poller: &mut Poller, total: Option<Moment>) {
+        if self.endpoint.place().key.scheme == Scheme::Https {
+            let why = "this program was built without the feature \"tls\"";
+            self.lock().latest = Some((self.nowhere(), ClientError::Tls(why.to_owned())));
+            let call = self.lock().call.take();
+            return self.fail(call);
+        }
+        self.look_up(poller, total);
+    }
+
+    /// Finds the host's addresses.
+    fn look_up(self: &Arc<Self>, poller: &mut Poller, total: Option<Moment>) {
+        let Origin { shared, key } = self.endpoint.place();
         let (host, port) = match &key.proxy {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (key.host.as_str(), key.port),
         };
         if let Ok(ip) = host.parse::<IpAddr>() {
-            dial.try_all(poller, vec![SocketAddr::new(ip, port)]);
-            return;
+            return self.try_all(poller, vec![SocketAddr::new(ip, port)]);
         }
-        dial.start_dns_timer(total);
-        let answered = dial.clone();
+        self.lock().began = sys::now();
+        self.start_dns_timer(total);
+        let answered = self.clone();
         let resolving = Resolving::new(shared.runtime.clone(), move |found| {
             answered.clone().endpoint.submit(move |poller| answered.resolved(poller, found));
         });
@@ -187,9 +226,42 @@ impl Dial {
         };
         let session = ClientSession::new(self.endpoint.clone(), self.connection, self.clone(), address);
         // Where it fails at once the session has its record already, and we were told.
-        let Some(socket) = poller.connect(address, Box::new(session)) else { return };
+        let Some(socket) = self.connect(poller, address, session) else { return };
         self.lock().sockets.push(socket.clone());
         with_session::<Origin>(poller, &socket, ClientSession::connecting);
+    }
+
+    #[cfg(feature = "tls")]
+    fn connect(
+        &self,
+        poller: &mut Poller,
+        address: SocketAddr,
+        session: ClientSession,
+    ) -> Option<SocketHandle> {
+        let Origin { shared, key } = self.endpoint.place();
+        // Through a proxy TLS comes later.
+        match shared.tls() {
+            Some(Ok(tls)) if key.scheme == Scheme::Https && key.proxy.is_none() => {
+                match PeerName::new(&key.host) {
+                    Ok(name) => {
+                        poller.connect_with(address, Box::new(session), |plain| tls.transport(plain, &name))
+                    }
+                    // Found out by the session, which does not go on without.
+                    Err(_) => poller.connect(address, Box::new(session)),
+                }
+            }
+            _ => poller.connect(address, Box::new(session)),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn connect(
+        &self,
+        poller: &mut Poller,
+        address: SocketAddr,
+        session: ClientSession,
+    ) -> Option<SocketHandle> {
+        poller.connect(address, Box::new(session))
     }
 
     fn start_dns_timer(self: &Arc<Self>, total: Option<Moment>) {

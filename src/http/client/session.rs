@@ -13,20 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End, Who};
-use tidegate_poller::{Direction, Edge, Io, Mark, Passed, Reason, Session};
+use tidegate_poller::{Direction, Edge, Io, Mark, Moment, Passed, Reason, Session};
 
 use super::attempt::Attempt;
-use super::client::{Call, Endpoint, Shared};
+use super::client::{Call, Endpoint, Origin, Shared};
 use super::dial::{Dial, NEXT_ADDRESS_AFTER};
 use super::error::ClientError;
 use super::intake::Room;
-use super::request::{Upload, write_head};
-use crate::http::StatusCode;
+use super::request::{Upload, field, write_head};
+use super::url::Scheme;
 use crate::http::body::{BodyWaker, Outgoing, Wake};
-use crate::http::codec::response::Piece;
+use crate::http::codec::response::{Decoder, Fault, Piece};
+use crate::http::{Method, StatusCode};
 use crate::net::patience::Patience;
 use crate::net::pool::Next;
 use crate::net::protocol::Waited;
+#[cfg(feature = "tls")]
+use crate::net::tls::PeerName;
 
 /// How long a body waits for the server's leave: some never give it (RFC 9110, section 10.1.1). As long as curl does.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,6 +43,10 @@ pub(super) struct ClientSession {
     /// Until it has the call it was made for.
     dial: Option<Arc<Dial>>,
     address: SocketAddr,
+    /// A call that has its connection, until requests can go on that.
+    first: Option<Call>,
+    tunnel: Tunnel,
+    tls_began: Option<Moment>,
     current: Option<Box<Attempt>>,
     exchanges: u64,
     patience: Patience<Why>,
@@ -49,6 +56,16 @@ pub(super) struct ClientSession {
     last: bool,
     /// There is no room for the body, and the socket is not read.
     paused: bool,
+}
+
+/// The way through a proxy to a server that speaks TLS (RFC 9110, section 9.3.6).
+#[derive(Debug)]
+enum Tunnel {
+    /// There is none, or not yet.
+    None,
+    /// The proxy was asked for it.
+    Asked(Box<Decoder>),
+    Made,
 }
 
 /// What a deadline is for.
@@ -72,6 +89,9 @@ impl ClientSession {
             connection,
             dial: Some(dial),
             address,
+            first: None,
+            tunnel: Tunnel::None,
+            tls_began: None,
             current: None,
             exchanges: 0,
             patience: Patience::default(),
@@ -103,13 +123,116 @@ impl ClientSession {
     /// Nobody waits for the response any more.
     pub(super) fn cancelled(&mut self, io: &mut Io<'_>, id: u64) {
         // What was delivered as a stream is its reader's.
-        if self.current.as_ref().is_some_and(|current| current.call.id == id && !current.is_delivered()) {
+        let here =
+            self.current.as_ref().is_some_and(|current| current.call.id == id && !current.is_delivered());
+        if here || self.first.as_ref().is_some_and(|call| call.id == id) {
             io.abort(End::local(Reason::LocalClose));
         }
     }
 
     fn shared(&self) -> &Arc<Shared> {
         &self.endpoint.place().shared
+    }
+}
+
+/// Getting ready.
+impl ClientSession {
+    /// The connection is made: TLS, and before that perhaps a tunnel, is next.
+    fn prepare(&mut self, io: &mut Io<'_>) {
+        let Origin { key, .. } = self.endpoint.place();
+        if key.scheme == Scheme::Http {
+            return self.go(io);
+        }
+        match (&key.proxy, &self.tunnel) {
+            (Some(proxy), Tunnel::None) => {
+                let mut out = io.buffer();
+                let host = self.first.as_ref().map(|call| call.work.url.host_and_port()).unwrap_or_default();
+                out.extend_from_slice(format!("CONNECT {host} HTTP/1.1\r\n").as_bytes());
+                field(&mut out, "Host", host.as_bytes());
+                if let Some(authorization) = &proxy.authorization {
+                    field(&mut out, "Proxy-Authorization", authorization.as_bytes());
+                }
+                out.extend_from_slice(b"\r\n");
+                io.send(out);
+                let decoder = Decoder::new(Method::CONNECT, self.shared().settings.max_head);
+                self.tunnel = Tunnel::Asked(Box::new(decoder));
+                self.wait_for(io, Waited::Connect);
+            }
+            // Without a handshake to show for it nothing is said.
+            _ if io.handshake().is_none() => {
+                let why = self.why_no_tls();
+                self.fail(io, ClientError::Tls(why), End::local(Reason::Denied));
+            }
+            _ => self.go(io),
+        }
+    }
+
+    /// The proxy says something.
+    fn tunnel_answered(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        let Tunnel::Asked(decoder) = &mut self.tunnel else { return };
+        let mut used = 0;
+        loop {
+            match decoder.next(&bytes[used..]) {
+                Err(fault) => {
+                    return self.fail(io, ClientError::Malformed(fault), End::peer(Reason::ProtocolError));
+                }
+                Ok((n, piece)) => {
+                    used += n;
+                    match piece {
+                        Piece::Nothing => return,
+                        Piece::Head(head) if !head.status.is_success() => {
+                            return self.fail(io, ClientError::Proxy(head.status), End::peer(Reason::Denied));
+                        }
+                        Piece::End(_) => break,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if used < bytes.len() {
+            // A server waits for the client's first word.
+            let fault = Fault::Malformed("the proxy says more than that there is a tunnel");
+            return self.fail(io, ClientError::Malformed(fault), End::peer(Reason::ProtocolError));
+        }
+        self.tunnel = Tunnel::Made;
+        self.start_tls(io);
+    }
+
+    #[cfg(feature = "tls")]
+    fn start_tls(&mut self, io: &mut Io<'_>) {
+        let Origin { shared, key } = self.endpoint.place();
+        let (Some(Ok(tls)), Ok(name)) = (shared.tls(), PeerName::new(&key.host)) else {
+            return self.prepare(io);
+        };
+        if io.change_transport(|plain| tls.transport(plain, &name)) {
+            self.tls_began = Some(io.now());
+            self.wait_for(io, Waited::Tls);
+        } else {
+            self.fail(io, ClientError::Tls("no descriptor left".to_owned()), End::local(Reason::Descriptors));
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn start_tls(&mut self, io: &mut Io<'_>) {
+        self.prepare(io);
+    }
+
+    fn why_no_tls(&self) -> String {
+        let Origin { key, .. } = self.endpoint.place();
+        #[cfg(feature = "tls")]
+        if let Some(Err(why)) = self.shared().tls() {
+            return why.clone();
+        }
+        format!("{:?} is no name that a server could prove", key.host)
+    }
+
+    /// Requests can go.
+    fn go(&mut self, io: &mut Io<'_>) {
+        let Some(mut call) = self.first.take() else { return };
+        if io.handshake().is_some() {
+            call.work.facts.tls = self.tls_began.map(|began| io.now().max(began) - began);
+        }
+        self.begin(io, call, false);
     }
 }
 
@@ -132,7 +255,9 @@ impl ClientSession {
 
     fn send(&mut self, io: &mut Io<'_>) {
         let shared = self.shared().clone();
-        let proxy = self.endpoint.place().key.proxy.clone();
+        // Through a tunnel a server is spoken to as if there were none.
+        let key = &self.endpoint.place().key;
+        let proxy = key.proxy.clone().filter(|_| key.scheme == Scheme::Http);
         let Some(current) = &mut self.current else { return };
         let coding = current.accept_encoding(&shared);
         let work = &current.call.work;
@@ -195,9 +320,12 @@ impl ClientSession {
         let patience = match what {
             Waited::FirstByte => Some(settings.first_byte_timeout),
             Waited::NextByte => Some(settings.next_byte_timeout),
+            Waited::Connect => Some(settings.connect_timeout),
+            Waited::Tls => Some(settings.tls_timeout),
             _ => None,
         };
-        let total = self.current.as_ref().and_then(|current| current.call.deadline);
+        let call = self.current.as_ref().map(|current| &current.call).or(self.first.as_ref());
+        let total = call.and_then(|call| call.deadline);
         let now = io.now();
         self.patience.set(
             io,
@@ -397,6 +525,28 @@ impl ClientSession {
     }
 }
 
+impl ClientSession {
+    /// What becomes of a call whose connection has ended before requests could go.
+    fn unprepared(&mut self, call: Call, record: &ConnectionRecord) {
+        let shared = self.shared().clone();
+        let fault = record.handshake.as_ref().and_then(|handshake| handshake.fault.clone());
+        let error = self.failure.take().unwrap_or_else(|| match record.end.reason {
+            Reason::Shutdown => ClientError::Stopped,
+            Reason::Timeout if self.tls_began.is_some() => ClientError::Timeout(Waited::Tls),
+            Reason::Timeout => ClientError::Timeout(Waited::Connect),
+            reason if self.tls_began.is_some() => ClientError::Tls(
+                fault.unwrap_or_else(|| format!("the connection ended: {}", reason.as_str())),
+            ),
+            reason => ClientError::Connect(reason),
+        });
+        let waits = call.pledge.is_waiting();
+        shared.record_unconnected(Some(self.address), &call, Some(&error).filter(|_| waits));
+        if waits {
+            shared.failed(call, error, false);
+        }
+    }
+}
+
 impl Session for ClientSession {
     fn opened(&mut self, io: &mut Io<'_>) {
         let Some(call) = self.dial.as_ref().and_then(|dial| dial.win(io)) else {
@@ -406,7 +556,15 @@ impl Session for ClientSession {
         let settings = &self.shared().settings;
         io.set_send_timeout(Some(settings.next_byte_timeout));
         settings.spending.join(io);
-        self.begin(io, call, false);
+        self.first = Some(call);
+        if self.endpoint.place().key.scheme == Scheme::Https && self.endpoint.place().key.proxy.is_none() {
+            self.tls_began = Some(io.now());
+            self.wait_for(io, Waited::Tls);
+        }
+    }
+
+    fn ready(&mut self, io: &mut Io<'_>) {
+        self.prepare(io);
     }
 
     fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
@@ -414,6 +572,9 @@ impl Session for ClientSession {
             return;
         }
         let now = io.now();
+        if self.first.is_some() {
+            return self.tunnel_answered(io, bytes);
+        }
         let Some(current) = &mut self.current else {
             return self.close_idle(io, End::peer(Reason::ProtocolError));
         };
@@ -481,10 +642,15 @@ impl Session for ClientSession {
     }
 
     fn peer_finished(&mut self, io: &mut Io<'_>) {
+        if self.first.is_some() {
+            return io.abort(End::peer(Reason::Abort));
+        }
+        let truncated = io.is_truncated();
         let Some(current) = &mut self.current else {
             return self.close_idle(io, End::peer(Reason::Ok));
         };
-        if current.decoder.ends_with_connection() {
+        // An end that TLS does not vouch for may be somebody else's (RFC 9112, section 9.8).
+        if !truncated && current.decoder.ends_with_connection() {
             self.last = true;
             self.complete(io, None, &[]);
         } else {
@@ -494,7 +660,7 @@ impl Session for ClientSession {
 
     fn shutdown(&mut self, io: &mut Io<'_>) {
         self.last = true;
-        if self.current.is_none() {
+        if self.current.is_none() && self.first.is_none() {
             self.close_idle(io, End::local(Reason::Shutdown));
         }
     }
@@ -502,6 +668,7 @@ impl Session for ClientSession {
     fn phase(&self) -> &'static str {
         match &self.current {
             None if self.dial.is_some() => "connect",
+            None if self.first.is_some() => "proxy",
             None => "idle",
             Some(current) if current.account.bytes_in > 0 => "reply",
             Some(current) if current.account.is_sent() => "wait",
@@ -521,12 +688,16 @@ impl Session for ClientSession {
             sinks.connection(record, 0);
             return dial.lost(self.address, error);
         }
-        let call = self.current.as_ref().map(|attempt| attempt.call.id);
+        let current = self.current.as_ref().map(|attempt| attempt.call.id);
+        let call = current.or(self.first.as_ref().map(|call| call.id));
         let stopping = record.end.reason == Reason::Shutdown;
         if let Some(attempt) = self.current.take() {
             // Counted with those that are open until it is settled where its call goes.
             let _visit = endpoint.visit();
             self.settle(*attempt, &record);
+        } else if let Some(call) = self.first.take() {
+            let _visit = endpoint.visit();
+            self.unprepared(call, &record);
         }
         sinks.connection(record, self.exchanges);
         endpoint.gone(self.connection, call, stopping);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::proxy::Proxies;
 use crate::http::codec::response::HEAD_MAX;
 use crate::net::protocol::Spending;
+#[cfg(feature = "tls")]
+use crate::net::tls::ClientTls;
 use crate::net::{Resolve, SystemResolver};
 use crate::record::Sinks;
 
@@ -30,6 +32,8 @@ pub struct ClientSettings {
     pub dns_timeout: Duration,
     /// How long a new connection may take, over all the host's addresses. Default: 10 s.
     pub connect_timeout: Duration,
+    /// How long TLS may take to be agreed on. Default: 10 s, which is also the most that pollers allow unless told otherwise.
+    pub tls_timeout: Duration,
     /// From the last byte of the request to the first of the response. Default: 60 s.
     pub first_byte_timeout: Duration,
     /// Between bytes of the response, and how long the server may take no byte of the request. Default: 60 s.
@@ -61,6 +65,10 @@ pub struct ClientSettings {
     pub user_agent: String,
     /// Default: what the environment says, see [`Proxies::from_env`].
     pub proxies: Proxies,
+    /// How servers prove who they are, and we to them. Default: the authorities that the system trusts, read when the first
+    /// `https` URL is asked for.
+    #[cfg(feature = "tls")]
+    pub tls: Option<ClientTls>,
     /// What all requests spend through, both ways.
     pub spending: Spending,
     /// Where the records go.
@@ -79,6 +87,7 @@ impl Default for ClientSettings {
             wait_timeout: Duration::from_secs(10),
             dns_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
+            tls_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(60),
             next_byte_timeout: Duration::from_secs(60),
             total_timeout: None,
@@ -93,6 +102,8 @@ impl Default for ClientSettings {
             continue_above: 1024 * 1024,
             user_agent: concat!("tidegate/", env!("CARGO_PKG_VERSION")).to_owned(),
             proxies: Proxies::from_env(),
+            #[cfg(feature = "tls")]
+            tls: None,
             spending: Spending::default(),
             sinks: Sinks::default(),
             resolver: Arc::new(SystemResolver),
