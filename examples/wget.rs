@@ -4,39 +4,31 @@
 //! cargo run --example wget -- http://127.0.0.1:8080/ http://127.0.0.1:8080/hello.txt
 //! ```
 
-mod http_get;
-
 use std::env;
 use std::time::{Duration, Instant};
 
-use http_get::{Http, Page, Url};
-use tidegate::net::protocol::{Client, ClientSettings};
+use tidegate::http::{Client, ClientSettings, Response};
 use tidegate::runtime::Runtime;
 use tidegate::task::{Ended, Error, Parallel, Series};
 
 /// What belongs to one fetch.
 struct Fetch {
     url: String,
-    page: Option<Page>,
+    page: Option<Response>,
     took: Duration,
 }
-
-/// No page is larger.
-const PAGE_MAX: usize = 64 << 20;
 
 fn main() -> Result<(), Error> {
     let runtime = Runtime::new()?;
     let settings = ClientSettings {
-        max_reply: PAGE_MAX,
+        max_body: 64 << 20,
+        max_retries: 0,
         total_timeout: Some(Duration::from_secs(30)),
         ..ClientSettings::default()
     };
-    let client = Client::new(&runtime.handle(), Http, settings);
+    let client = Client::new(&runtime.handle(), settings);
 
-    let mut fetches = Parallel::new();
-    for url in env::args().skip(1) {
-        fetches.push(fetch(&client, url)?);
-    }
+    let fetches: Parallel<_> = env::args().skip(1).map(|url| fetch(&client, url)).collect();
     // All are heard out, in the order of the arguments. `.stop_on_error()` would cancel the others when one fails.
     let mut failed = 0;
     for ended in runtime.run(fetches)? {
@@ -44,7 +36,7 @@ fn main() -> Result<(), Error> {
         let millis = took.as_millis();
         match (outcome, page) {
             (Ok(()), Some(page)) => {
-                println!("{} {:>9} bytes {millis:>5} ms  {url}", page.status, page.body.len())
+                println!("{} {:>9} bytes {millis:>5} ms  {url}", page.status.as_u16(), page.bytes().len())
             }
             (Ok(()), None) => println!("  - {url}: there is no page"),
             (Err(error), _) => {
@@ -56,14 +48,13 @@ fn main() -> Result<(), Error> {
     if failed > 0 { Err(format!("{failed} failed").into()) } else { Ok(()) }
 }
 
-fn fetch(client: &Client<Http>, url: String) -> Result<Series<Fetch>, Error> {
-    let parsed: Url = url.parse()?;
+fn fetch(client: &Client, url: String) -> Series<Fetch> {
     let started = Instant::now();
-    let request = client.request((parsed.host.as_str(), parsed.port), parsed.clone());
-    Ok(Series::new(Fetch { url, page: None, took: Duration::ZERO }).then(request, move |page, series| {
+    let request = client.get(&url);
+    Series::new(Fetch { url, page: None, took: Duration::ZERO }).then(request, move |page, series| {
         series.context.took = started.elapsed();
         // An error ends this series, and no other.
         series.context.page = Some(page?);
         Ok(())
-    }))
+    })
 }

@@ -4,13 +4,9 @@
 //! cargo run --example wget_to_file -- http://127.0.0.1:8080/film.bin film.bin
 //! ```
 
-mod http_get;
-
 use std::env;
-use std::time::Duration;
 
-use http_get::{Http, Url};
-use tidegate::net::protocol::{Client, ClientSettings};
+use tidegate::http;
 use tidegate::runtime::Runtime;
 use tidegate::task::{Error, Series, write};
 
@@ -19,20 +15,16 @@ fn main() -> Result<(), Error> {
         (Some(url), Some(file)) => (url, file),
         _ => return Err("usage: wget_to_file URL FILE".into()),
     };
-    let url: Url = url.parse()?;
     let runtime = Runtime::new()?;
-    let settings =
-        ClientSettings { total_timeout: Some(Duration::from_secs(30)), ..ClientSettings::default() };
-    let client = Client::new(&runtime.handle(), Http, settings);
 
     let series = Series::new(0)
-        .then(client.request((url.host.as_str(), url.port), url.clone()), move |page, series| {
+        .then(http::get(url), move |page, series| {
             let page = page?;
-            if page.status != 200 {
+            if !page.status.is_success() {
                 // The task that would write is never made.
                 return Err(format!("the server says {}", page.status).into());
             }
-            series.push(write(file.as_str(), page.body), move |written, series| {
+            series.push(write(file.as_str(), page.into_bytes()), move |written, series| {
                 series.context = written?.len();
                 println!("{file}: {} bytes", series.context);
                 Ok(())

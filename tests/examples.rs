@@ -378,6 +378,22 @@ fn wget_to_file() {
 }
 
 #[test]
+fn download() {
+    let site = site();
+    let server = Running::start("file_server", &[site.path().to_str().unwrap()]);
+    let address = server.address();
+    let copy = site.path().join("copy.bin");
+    let path = copy.to_str().unwrap();
+    let began = std::time::Instant::now();
+    says(&run("download", &[&format!("{address}/film.bin"), path, "100000"]), &["50000 bytes"]);
+    assert!(began.elapsed().as_millis() > 350, "50 kB at 100 kB/s");
+    assert_eq!(std::fs::read(&copy).unwrap(), vec![7; 50_000]);
+    let (succeeded, _) = Running::start("download", &[&format!("{address}/nothing"), path, "100000"]).end();
+    assert!(!succeeded);
+    assert!(server.end().0);
+}
+
+#[test]
 fn protocol_client_and_server() {
     let server = Running::start("protocol_server", &["--listen", "127.0.0.1:0"]);
     let address = server.address();
@@ -393,7 +409,7 @@ fn protocol_client_and_server() {
 fn the_tutorial_shows_what_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = HashSet::new();
-    for folder in ["examples", "examples/frames", "examples/http_get", "src/task", "src/task/sync"] {
+    for folder in ["examples", "examples/frames", "src/task", "src/task/sync"] {
         for file in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = file.unwrap().path();
             if path.is_file() {
@@ -401,7 +417,7 @@ fn the_tutorial_shows_what_runs() {
             }
         }
     }
-    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers", "08-server"];
+    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers", "08-server", "09-client"];
     let pages = tutorial.map(|page| (format!("docs/tutorial/{page}.md"), "#"));
     for (page, from) in pages.into_iter().chain([(String::from("README.md"), "## Compose work")]) {
         let text = std::fs::read_to_string(root.join(&page)).unwrap();
