@@ -84,6 +84,12 @@ impl Response {
         }
     }
 
+    /// The same, read as JSON.
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.bytes())
+    }
+
     /// The same as text; what is no UTF-8 becomes U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(self.bytes()).into_owned()
