@@ -93,6 +93,7 @@ impl Account {
     }
 
     /// Bytes on the wire are counted from here on, as the socket saw them.
+    #[cfg(feature = "http")]
     pub(crate) fn count_wire(&mut self, sums: &Sums) {
         self.wire_before = Some((sums.wire_in, sums.wire_out));
     }
@@ -122,6 +123,7 @@ impl Account {
     }
 
     /// Whether any of what goes out has gone.
+    #[cfg(feature = "http")]
     pub(crate) fn has_begun(&self) -> bool {
         self.out.as_ref().is_some_and(|out| out.begun.is_some())
     }

@@ -124,8 +124,9 @@ struct ExchangeLine<'a> {
     client: Option<ClientFields>,
 }
 
+/// What a client adds, as lines and reports have it.
 #[derive(Serialize)]
-struct ClientFields {
+pub(crate) struct ClientFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     dns_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +143,7 @@ struct ClientFields {
 }
 
 impl ClientFields {
-    fn new(facts: &ClientFacts) -> ClientFields {
+    pub(crate) fn new(facts: &ClientFacts) -> ClientFields {
         ClientFields {
             dns_us: facts.dns.map(micros),
             pool_wait_us: facts.pool_wait.map(micros),

@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 use tidegate_poller::record::{ConnectionRecord, End, Pauses, Peer, Role};
 
+#[cfg(feature = "cli")]
+pub(crate) use line::ClientFields;
+
 #[cfg(feature = "access-log")]
 pub use access_log::{AccessLog, Closed, Destination, LineFormat};
 pub use words::Words;

@@ -42,7 +42,7 @@ impl Bar {
     /// `None` where nobody would see it.
     pub(super) fn new(files: usize, quiet: bool) -> Option<Bar> {
         let seen = !quiet && std::io::stderr().is_terminal();
-        seen.then(|| Bar { files, seen: Vec::new(), shown: false })
+        seen.then(|| Bar { files, seen: vec![(Instant::now(), 0)], shown: false })
     }
 
     pub(super) fn draw(&mut self, progress: &Progress, now: Instant) {

@@ -6,12 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::outcome::Outcome;
-use crate::record::ExchangeRecord;
+use crate::record::{ClientFields, ExchangeRecord};
 
 /// A JSON object; the names are those of the access log where the log has them. What never happened is absent.
 pub(super) fn json(outcome: &Outcome) -> String {
     let record = outcome.record.as_deref();
-    let facts = record.and_then(|record| record.client.as_deref());
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let line = Line {
         url: outcome.url.to_string(),
@@ -23,10 +22,6 @@ pub(super) fn json(outcome: &Outcome) -> String {
         file: outcome.file.as_deref(),
         bytes: outcome.bytes,
         resumed_from: outcome.resumed_from,
-        dns_us: facts.and_then(|facts| facts.dns).map(micros),
-        pool_wait_us: facts.and_then(|facts| facts.pool_wait).map(micros),
-        connect_us: facts.and_then(|facts| facts.connect).map(micros),
-        tls_us: facts.and_then(|facts| facts.tls).map(micros),
         ttfb_us: record.and_then(|record| record.first_byte).map(micros),
         transfer_us: record.and_then(|record| record.transfer).map(micros),
         total_us: record.map(|record| micros(record.total)),
@@ -34,16 +29,12 @@ pub(super) fn json(outcome: &Outcome) -> String {
         req_body_bytes: record.map(|record| record.req_body_bytes),
         resp_header_bytes: record.map(|record| record.resp_header_bytes),
         resp_body_bytes: record.map(|record| record.resp_body_bytes),
-        body_decoded_bytes: facts.map(|facts| facts.body_decoded_bytes),
         wire_in: record.map(|record| record.wire_in),
         wire_out: record.map(|record| record.wire_out),
-        redirects: facts.map(|facts| facts.redirects),
-        retries: facts.map(|facts| facts.retries),
-        reused: facts.map(|facts| facts.reused),
         throttled_us: record.map(|record| record.pauses.throttled_ns / 1_000),
-        read_throttled_us: facts.map(|facts| micros(facts.read_throttled)),
         peer: record.map(|record| record.peer.to_string()),
         conn_id: record.map(|record| record.conn_id),
+        client: record.and_then(|record| record.client.as_deref()).map(ClientFields::new),
     };
     // Strings and numbers: nothing here can fail.
     serde_json::to_string(&line).unwrap_or_default()
@@ -66,14 +57,6 @@ struct Line<'a> {
     bytes: u64,
     resumed_from: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dns_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pool_wait_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     ttfb_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transfer_us: Option<u64>,
@@ -88,25 +71,17 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     resp_body_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body_decoded_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     wire_in: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wire_out: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    redirects: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retries: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reused: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     throttled_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_throttled_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conn_id: Option<u64>,
+    #[serde(flatten)]
+    client: Option<ClientFields>,
 }
 
 /// A few lines for a person.
