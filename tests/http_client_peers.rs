@@ -223,6 +223,16 @@ fn one_request_keeps_to_its_own_limit_both_ways() {
     assert!(response.record().unwrap().client.as_deref().unwrap().reused);
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
 
+    // The same through a budget of its own, and without it again.
+    let budget = Budget::builder("own").rate(800_000).build();
+    let began = Instant::now();
+    asks.run(asks.client.get(serve.url("/a")).budget(&budget)).unwrap();
+    is_paced(1_000_000, 800_000, began.elapsed());
+    let began = Instant::now();
+    let response = asks.get(&serve.url("/a")).unwrap();
+    assert!(response.record().unwrap().client.as_deref().unwrap().reused);
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+
     let sink = client_support::server(|_, caller| {
         caller.request();
         caller.body(1_000_000);

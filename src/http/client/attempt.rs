@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_poller::Io;
 use tidegate_poller::record::{ConnectionRecord, End};
+use tidegate_poller::{Budget, Direction, Io};
 
 use super::again::{self, Redirect};
 use super::client::{Call, Shared};
@@ -29,8 +29,8 @@ pub(super) struct Attempt {
     pub(super) input: Vec<u8>,
     /// The body waits for the server's leave.
     pub(super) awaits_leave: bool,
-    /// Up to the end of the reply, where budgets bind that only this request spends through.
-    pub(super) has_budgets: bool,
+    /// Budgets that only this request spends through, up to the end of the reply.
+    pub(super) budgets: Vec<(Direction, Budget)>,
     read_throttled_before: u64,
     record: RecordSlot,
 }
@@ -73,7 +73,7 @@ impl Attempt {
             reply: None,
             input: Vec::new(),
             awaits_leave: false,
-            has_budgets: !work.options.budgets.is_empty(),
+            budgets: Vec::new(),
             read_throttled_before: sums.ingress_throttled_ns,
             record: RecordSlot::default(),
             call,

@@ -184,7 +184,7 @@ impl RequestTask {
         self
     }
 
-    /// Has what it brings spend through one more budget, besides the client's. Its connection is not used again.
+    /// Has what it brings spend through one more budget, besides the client's.
     pub fn budget(mut self, budget: &Budget) -> RequestTask {
         self.options.budgets.push((tidegate_poller::Direction::Ingress, budget.clone()));
         self

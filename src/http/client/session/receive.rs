@@ -133,12 +133,12 @@ impl ClientSession {
         {
             return self.fail(io, error, End::peer(Reason::ProtocolError));
         }
-        let Some(current) = self.current.take() else { return };
+        let Some(mut current) = self.current.take() else { return };
         let keeps = current.reply.as_ref().is_some_and(|reply| reply.keep_alive)
             && current.account.is_sent()
-            && !current.has_budgets
             && extra.is_empty();
         let (id, limits) = (current.call.id, current.call.work.options.limits.clone());
+        let budgets = std::mem::take(&mut current.budgets);
         let shared = self.shared().clone();
         self.endpoint.done(id);
         current.complete(io, &shared, trailers, (End::peer(Reason::Ok), "reply"));
@@ -150,6 +150,9 @@ impl ClientSession {
         if !keeps || self.last || io.is_shutting_down() {
             self.last = true;
             return io.abort(End::local(if io.is_shutting_down() { Reason::Shutdown } else { Reason::Ok }));
+        }
+        for (direction, budget) in &budgets {
+            io.stop_spending_through(*direction, budget);
         }
         let spending = &shared.settings.spending;
         if limits[0].is_some() {

@@ -26,10 +26,12 @@ impl ClientSession {
                 io.set_limit(direction, limit.as_ref());
             }
         }
-        for (direction, budget) in &options.budgets {
-            io.spend_through(*direction, budget, 1);
-        }
-        self.current = Some(Box::new(Attempt::new(self.exchanges, call, self.shared(), io, reused)));
+        let own = options.budgets.clone();
+        let mut attempt = Attempt::new(self.exchanges, call, self.shared(), io, reused);
+        // What the connection spends through already, it goes on to.
+        attempt.budgets =
+            own.into_iter().filter(|(direction, budget)| io.spend_through(*direction, budget, 1)).collect();
+        self.current = Some(Box::new(attempt));
         self.send(io);
     }
 
