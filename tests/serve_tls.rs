@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use rcgen::CertifiedKey;
-use support::{Serve, end};
+use support::Serve;
 use tidegate_meter::scratch::Scratch;
 use tidegate_meter::sys::Tell;
 

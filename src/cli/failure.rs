@@ -62,7 +62,7 @@ impl Failure {
 
     /// Certificates and keys come in pairs.
     pub(super) fn tls_pairs(certificates: usize, keys: usize) -> Failure {
-        Failure(format!(
+        Failure::new(format!(
             "each --tls-cert needs its --tls-key, in the same order; there are {certificates} of the first and {keys} of the second"
         ))
     }
