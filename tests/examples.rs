@@ -417,7 +417,8 @@ fn the_tutorial_shows_what_runs() {
             }
         }
     }
-    let tutorial = ["04-tasks", "05-computing", "06-protocols", "07-handlers", "08-server", "10-client"];
+    let tutorial =
+        ["04-tasks", "05-computing", "06-protocols", "07-handlers", "08-server", "09-events", "10-client"];
     let pages = tutorial.map(|page| (format!("docs/tutorial/{page}.md"), "#"));
     for (page, from) in pages.into_iter().chain([(String::from("README.md"), "## Compose work")]) {
         let text = std::fs::read_to_string(root.join(&page)).unwrap();
