@@ -70,7 +70,8 @@ impl Poller {
             // would say that this was all.
             let _ = sys::set_linger_reset(&*plain);
         }
-        let _ = self.poll.registry().deregister(plain);
+        // Closing takes it out of epoll: nobody else has this descriptor. Where a child of a fork had it for a moment, an
+        // event may come that belongs to no socket, and is dropped.
         add(&self.shared.counters.open, u64::MAX);
 
         let end = socket.end.unwrap_or(End::local(Reason::LocalClose));

@@ -77,8 +77,8 @@ impl Poller {
         if !socket.gate.closing || socket.life != Life::Open || socket.doomed {
             return false;
         }
-        if socket.hasty && matches!(socket.gate.wire, Wire::Plain(_)) {
-            // Closing sends FIN, too.
+        if socket.hasty && matches!(socket.gate.wire, Wire::Plain(_)) && !socket.told_readable {
+            // Closing sends FIN, too. Not where something is still to be read: that would be answered with a reset.
             let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
             self.doom(index, end);
             return false;

@@ -62,7 +62,11 @@ impl Gate {
                 }
             }
             Front::Bytes => match out.outbox.only_bytes(allowance) {
-                Some(bytes) => wire.write(&[IoSlice::new(bytes)], allowance, false, buffers),
+                Some(bytes) => {
+                    // FIN, or a transport's goodbye, follows at once, and goes in the same packet: one wake-up of the peer less.
+                    let last = self.closing && !self.held && out.outbox.is_last(bytes.len() as u64);
+                    wire.write(&[IoSlice::new(bytes)], allowance, last, buffers)
+                }
                 None => {
                     let slices = out.outbox.slices(allowance);
                     let more = slices.before_file() && {

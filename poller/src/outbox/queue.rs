@@ -259,6 +259,11 @@ impl Outbox {
         slices
     }
 
+    /// Whether nothing but marks follows these bytes at the front.
+    pub fn is_last(&self, bytes: u64) -> bool {
+        bytes == self.pending && self.sources == 0
+    }
+
     /// The file range that directly follows the bytes at the front, if one does.
     pub fn file_after_bytes(&self) -> Option<&FileRange> {
         self.segments.iter().find_map(|segment| match segment {

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use tidegate::http::router::{HttpError, Router};
-//! use tidegate::http::{Settings, serve};
+//! use tidegate::http::Server;
 //! use tidegate::net::Listeners;
 //! use tidegate::poller::Budget;
 //!
@@ -21,7 +21,7 @@
 //!     routes.get("/zeros", |_| vec![0; 50_000_000]).budget(&downloads);
 //! })?;
 //! let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
-//! serve(router, listeners, Settings::default(), Default::default(), 1_000, &Default::default())?.join()?;
+//! Server::builder(router).max_connections(1_000).start(listeners)?.join()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
