@@ -21,6 +21,26 @@ fn runtime() -> Runtime {
     Runtime::builder().pollers(2).compute_threads(2).build().unwrap()
 }
 
+/// Keeps both computing threads busy until it is dropped, so that no other computation begins.
+struct Busy(Vec<(mpsc::Sender<()>, TaskHandle<()>)>);
+
+impl Busy {
+    fn on(runtime: &Runtime) -> Busy {
+        let occupy = || {
+            let (release, held) = mpsc::channel();
+            let (tell, told) = mpsc::channel();
+            let job = go(move || {
+                tell.send(()).unwrap();
+                let _ = held.recv();
+            });
+            let handle = runtime.spawn(job);
+            receive(&told);
+            (release, handle)
+        };
+        Busy(vec![occupy(), occupy()])
+    }
+}
+
 /// Panics when it is dropped, and counts that.
 struct Bomb(Arc<AtomicUsize>);
 
@@ -45,6 +65,7 @@ fn a_parallel_ends_though_what_is_to_stop_it_panics() {
 #[test]
 fn a_parallel_ends_though_tasks_that_were_not_started_panic_when_dropped() {
     let runtime = runtime();
+    let _busy = Busy::on(&runtime);
     let dropped = Arc::new(AtomicUsize::new(0));
     let mut all = Parallel::new();
     all.push(Ready(0).boxed());
@@ -72,6 +93,7 @@ impl FromBomb for BoxTask<u32> {
 #[test]
 fn a_selection_ends_though_tasks_that_were_not_started_panic_when_dropped() {
     let runtime = runtime();
+    let _busy = Busy::on(&runtime);
     let dropped = Arc::new(AtomicUsize::new(0));
     let mut first = Select::new();
     first.push(Ready(Ok::<u32, ()>(0)).boxed());
