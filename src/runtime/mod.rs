@@ -19,6 +19,8 @@ pub use pollers::{Handles, Setup};
 
 pub(crate) use compute::{Job, in_job};
 pub(crate) use handle::RuntimeTimer;
+#[cfg(feature = "sse")]
+pub(crate) use handle::WeakRuntime;
 pub(crate) use local::TimerKey;
 pub(crate) use under_way::Running;
 

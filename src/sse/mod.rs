@@ -12,6 +12,7 @@ mod client;
 mod delivery;
 mod encoded;
 mod event;
+mod heartbeat;
 mod hub;
 mod outlet;
 mod parser;

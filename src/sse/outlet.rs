@@ -8,7 +8,6 @@ use std::time::Duration;
 use tidegate_poller::{Moment, Pauses, Pull};
 
 use crate::http::body::BodyWaker;
-use crate::runtime::RuntimeTimer;
 use crate::sse::delivery::Delivery;
 use crate::sse::encoded::Encoded;
 use crate::sse::queue::{Next, Policy, Pushed, Queue};
@@ -61,8 +60,8 @@ pub(super) struct State {
     replay: Option<Box<Queue>>,
     queue: Queue,
     /// Bytes that are no events of anybody's: heartbeats, notices. They go before the next event.
-    notes: Vec<u8>,
-    notes_sent: usize,
+    notes: Box<[u8]>,
+    notes_sent: u32,
     pace: Option<Box<Pace>>,
     /// Events that the shared budgets have let go already.
     credit: u32,
@@ -73,8 +72,6 @@ pub(super) struct State {
     /// Told when nothing waits any more.
     pub(super) finish: Option<Pull>,
     heartbeat_due: bool,
-    /// When it is looked at for a heartbeat; the shell's.
-    pub(super) timer: Option<RuntimeTimer>,
     pub(super) last_sent: Moment,
     /// Whoever fills it waits.
     pub(super) is_full: bool,
@@ -157,7 +154,7 @@ impl State {
         State {
             replay: None,
             queue: Queue::default(),
-            notes: delivery.preamble(),
+            notes: delivery.preamble().into(),
             notes_sent: 0,
             pace: delivery.rate.clone().map(|rate| Box::new(Pace::new(rate))),
             credit: 0,
@@ -165,7 +162,6 @@ impl State {
             waiting: false,
             finish: None,
             heartbeat_due: false,
-            timer: None,
             last_sent: Moment::FIRST,
             is_full: false,
             held_since: None,
@@ -317,14 +313,14 @@ impl State {
         let queue = self.replay.as_deref_mut().unwrap_or(&mut self.queue);
         // One that has begun is not to be cut in two by a note.
         if !queue.is_begun() {
-            if self.notes_sent < self.notes.len() {
+            if (self.notes_sent as usize) < self.notes.len() {
                 return self.append_notes(end, out);
             }
             let whole = match queue.next() {
                 Next::Nothing => return false,
                 Next::Lagged(lost) => {
                     queue.told_lag();
-                    self.notes = delivery.lagged(lost);
+                    self.notes = delivery.lagged(lost).into();
                     return true;
                 }
                 Next::Event(bytes) => bytes.len(),
@@ -347,11 +343,12 @@ impl State {
     }
 
     fn append_notes(&mut self, end: usize, out: &mut Vec<u8>) -> bool {
-        let part = (self.notes.len() - self.notes_sent).min(end - out.len());
-        out.extend_from_slice(&self.notes[self.notes_sent..][..part]);
-        self.notes_sent += part;
-        if self.notes_sent == self.notes.len() {
-            (self.notes, self.notes_sent) = (Vec::new(), 0);
+        let rest = &self.notes[self.notes_sent as usize..];
+        let part = rest.len().min(end - out.len());
+        out.extend_from_slice(&rest[..part]);
+        self.notes_sent += part as u32;
+        if part == rest.len() {
+            (self.notes, self.notes_sent) = (Box::default(), 0);
         }
         true
     }
@@ -360,7 +357,7 @@ impl State {
     fn append_when_quiet(&mut self, end: usize, out: &mut Vec<u8>, delivery: &Delivery, after: &mut After) {
         if self.heartbeat_due && out.len() < end {
             after.heartbeats += 1;
-            self.notes = delivery.heartbeat();
+            self.notes = delivery.heartbeat().into();
             self.append_notes(end, out);
         }
     }

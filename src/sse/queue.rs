@@ -105,6 +105,10 @@ impl Queue {
         self.events += 1;
         self.bytes += event.len();
         self.peak = self.peak.max(self.events);
+        // One is what waits of a client that keeps up, and room that was made is kept.
+        if self.items.capacity() == 0 {
+            self.items.reserve_exact(1);
+        }
         self.items.push_back(Item::Event(event));
     }
 

@@ -9,6 +9,7 @@ use tidegate_poller::{Moment, Pull, sys};
 use crate::http::body::{BodySource, BodyWaker};
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{Later, Ready};
+use crate::sse::heartbeat;
 use crate::sse::outlet::{After, Outlet};
 use crate::task::{Canceller, Series};
 
@@ -66,13 +67,12 @@ impl<O: Owner> BodySource for OutletSource<O> {
             log::error!("a stream of events needs a poller of a runtime; it is cut");
             return;
         };
-        let now = sys::now();
-        self.outlet.lock().last_sent = now;
+        self.outlet.lock().last_sent = sys::now();
         if !self.owner.attached(&self.outlet, &runtime) {
             return;
         }
         if let Some(every) = self.outlet.delivery.heartbeat {
-            start_heartbeat(&self.outlet, &runtime, now + every);
+            heartbeat::start(&self.outlet, &runtime, every);
         }
         self.runtime = Some(runtime);
     }
@@ -95,32 +95,14 @@ impl<O: Owner> BodySource for OutletSource<O> {
 
 impl<O: Owner> Drop for OutletSource<O> {
     fn drop(&mut self) {
-        if let Some(runtime) = &self.runtime {
-            let timer = self.outlet.lock().timer.take();
-            timer.into_iter().for_each(|timer| runtime.cancel_timer(timer));
+        if let (Some(runtime), Some(every)) = (&self.runtime, self.outlet.delivery.heartbeat) {
+            heartbeat::left(runtime, every);
         }
         if let Some(asked) = &self.asked {
             asked.cancel();
         }
         self.owner.left(&self.outlet);
     }
-}
-
-/// Has an outlet looked at when its heartbeat may be due.
-fn start_heartbeat(outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {
-    let (reached, here) = (Arc::downgrade(outlet), runtime.clone());
-    let fire = move || {
-        let Some(outlet) = reached.upgrade() else { return };
-        let Some(every) = outlet.delivery.heartbeat else { return };
-        let now = sys::now();
-        let next = outlet.lock().heartbeat(every, now);
-        if next == now + every {
-            outlet.wake();
-        }
-        start_heartbeat(&outlet, &here, next);
-    };
-    let timer = runtime.start_keyed_timer(at, Box::new(Later(fire)));
-    outlet.lock().timer = Some(timer);
 }
 
 fn wake_at(outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_poller::moment::Moment;
+use tidegate_poller::record::Pauses;
 use tidegate_poller::{Budget, Passed};
 
 use crate::http::body::Reins;
@@ -37,8 +38,9 @@ pub(super) struct Work {
     pub(super) closing: bool,
     /// In order. All but the last have their reply in the outbox.
     pub(super) exchanges: VecDeque<Exchange>,
-    /// How things stood when the gate was done with the exchange before, or this one came first.
-    pub(super) front: Front,
+    /// How things stood when the gate was done with the exchange before, or this one came first. Where nothing is
+    /// recorded, nobody wants to know.
+    pub(super) front: Option<Box<Front>>,
     /// The series that answers the latest exchange can be cancelled by this.
     pub(super) answering: Option<Arc<Token>>,
     /// The reply to the latest exchange, while it waits for those before it to be gone: it has a pace of its own.
@@ -79,6 +81,7 @@ impl Work {
             exchanges: std::mem::take(&mut self.exchanges),
             spare: self.spare.take(),
             lines: std::mem::take(&mut self.lines),
+            front: self.front.take(),
             ..Work::default()
         };
     }
@@ -93,6 +96,19 @@ impl Work {
             && self.paced.is_none()
             && self.reins.is_none()
             && self.ended.is_none()
+    }
+
+    /// The gate is done with what lies before the first exchange.
+    pub(super) fn set_front(&mut self, since: Moment, pauses: Pauses) {
+        **self.front.get_or_insert_default() = Front { since, pauses };
+    }
+
+    /// A stream may go on for days: memory that is kept for the next request is not kept for so long.
+    pub(super) fn settle_down(&mut self) {
+        self.lines = Vec::new();
+        self.spare = None;
+        self.input.shrink_to_fit();
+        self.exchanges.shrink_to_fit();
     }
 
     /// Keeps the memory that a reply's fields were in, unless they were unusually many.

@@ -229,7 +229,7 @@ impl HttpSession {
             let id = u64::from(self.exchanges);
             work.exchanges.push_back(Exchange::new(id, Asked::Broken(partial), since, head_in));
         }
-        let front = work.front;
+        let front = work.front.take();
         let clock = self.seat.clock.borrow();
         if let Some(mark) = work.ended.take()
             && let Some(exchange) = work.exchanges.pop_front()
@@ -240,7 +240,7 @@ impl HttpSession {
             self.seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &clock));
         }
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
-            let in_front = (place == 0).then_some(&front);
+            let in_front = front.as_deref().filter(|_| place == 0);
             self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));
         }
     }

@@ -8,7 +8,7 @@ use tidegate_poller::{Direction, Edge, Io, Mark, Passed};
 use super::bodies::Rest;
 use super::{HttpSession, Reading, moment_after};
 use crate::http::body::{BodyWaker, Framing, Outgoing, StreamBody};
-use crate::http::server::exchange::{Asked, Connection, Exchange, Front, Phase, ReplyFacts};
+use crate::http::server::exchange::{Asked, Connection, Exchange, Phase, ReplyFacts};
 use crate::http::server::reply::{Persistence, Reply, ReplyPacing, sends_body, write_head};
 use crate::http::server::work::Paced;
 use crate::http::{Body, Version};
@@ -120,7 +120,7 @@ impl HttpSession {
         let recorded = !self.seat.sinks.is_empty();
         let begins = recorded || pacing.is_some() || self.seat.settings.pacing.limit().is_some();
         if let Some(work) = self.work.as_mut().filter(|work| recorded && work.exchanges.len() == 1) {
-            work.front = Front { since: now, pauses: io.sums().pauses };
+            work.set_front(now, io.sums().pauses);
         }
         if let Some(pacing) = pacing.filter(|pacing| pacing.binds()) {
             self.pace(io, &pacing);
@@ -174,6 +174,7 @@ impl HttpSession {
         let work = self.work();
         work.reins = Some(reins);
         work.alone = true;
+        work.settle_down();
     }
 
     /// From here on the connection spends as its next reply wants, which goes alone.
@@ -205,8 +206,11 @@ impl HttpSession {
 
     /// The last byte of the first reply in the outbox has gone.
     pub(super) fn reply_has_gone(&mut self, io: &mut Io<'_>, mark: Passed) {
+        let recorded = !self.seat.sinks.is_empty();
         let Some(work) = &mut self.work else { return };
-        work.front = Front { since: mark.at, pauses: mark.sums.pauses };
+        if recorded {
+            work.set_front(mark.at, mark.sums.pauses);
+        }
         if work.exchanges.len() == 1 {
             work.alone = false;
             work.reins = None;
