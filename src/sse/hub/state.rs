@@ -273,7 +273,7 @@ impl State {
     fn number(&self, id: &str) -> Option<u64> {
         let number: u64 = id.parse().ok().filter(|_| id.bytes().all(|b| b.is_ascii_digit()))?;
         // One less than the first is what a client gets that came before it.
-        (number + 1 >= self.first_seq && number <= self.last_seq).then_some(number)
+        (number <= self.last_seq && number.saturating_add(1) >= self.first_seq).then_some(number)
     }
 
     /// A subscriber has gone.
@@ -392,5 +392,20 @@ impl Port {
         if !std::mem::replace(&mut self.is_told, true) {
             to_tell.push(self.registry.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_number_as_an_id_is_one_that_is_not_known() {
+        let mut state = State::new(10, 1_000, 10, 5);
+        let topic = state.topic("a").unwrap();
+        state.publish(topic, Encoded::new(&Event::data("x")), &mut ToTell::new());
+        let known = |id: &str| state.number(id);
+        assert_eq!((known("4"), known("5"), known("3"), known("6")), (Some(4), Some(5), None, None));
+        assert_eq!((known(&u64::MAX.to_string()), known("+5"), known("")), (None, None, None));
     }
 }
