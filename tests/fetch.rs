@@ -293,3 +293,75 @@ fn names_stay_where_they_should() {
     assert_eq!(fetch.names(), ["hidden", "index.html", "outside"]);
     assert!(!Path::new("/outside").exists());
 }
+
+/// Answers each request with the next of these: a status line with fields, and a body, which is cut where its length is
+/// not the one said.
+fn replies(replies: Vec<(&'static str, Vec<u8>)>) -> client_support::Scripted {
+    server(move |number, caller| {
+        if caller.request().is_some() {
+            let (head, body) = replies.get(number).expect("no more is asked");
+            caller.say(format!("HTTP/1.1 {head}\r\n\r\n"));
+            caller.say(body);
+        }
+    })
+}
+
+fn part(fetch: &Fetch, url: &str, bytes: usize, note: &str) {
+    std::fs::write(fetch.path("a.part"), pattern(0, bytes)).unwrap();
+    std::fs::write(fetch.path("a.part.json"), format!("{{\"url\":\"{url}\",{note}}}")).unwrap();
+}
+
+#[test]
+fn a_part_that_is_shorter_than_asked_for_is_not_taken_for_the_rest() {
+    let server = replies(vec![
+        (
+            "206 x\r\nETag: \"x\"\r\nContent-Range: bytes 100-199/1000\r\nContent-Length: 100",
+            pattern(100, 100),
+        ),
+        (
+            "206 x\r\nETag: \"x\"\r\nContent-Range: bytes 200-999/1000\r\nContent-Length: 800",
+            pattern(200, 800),
+        ),
+    ]);
+    let (fetch, url) = (Fetch::new(), server.url("/a"));
+    part(&fetch, &url, 100, "\"total\":1000,\"etag\":\"\\\"x\\\"\",\"last_modified\":null");
+    let (code, lines) = fetch.json(&[&url, "--resume"]);
+    assert_eq!((code, server.callers()), (0, 2), "{lines:?}");
+    assert!(fetch.holds("a", &pattern(0, 1_000)));
+}
+
+#[test]
+fn a_part_of_another_file_is_not_put_behind_what_is_there() {
+    // The condition is overlooked, and the range given all the same.
+    let server = replies(vec![
+        ("206 x\r\nETag: \"new\"\r\nContent-Range: bytes 100-999/1000\r\nContent-Length: 900", vec![1; 900]),
+        ("200 OK\r\nETag: \"new\"\r\nContent-Length: 1000", vec![1; 1_000]),
+    ]);
+    let (fetch, url) = (Fetch::new(), server.url("/a"));
+    part(&fetch, &url, 100, "\"total\":1000,\"etag\":\"\\\"old\\\"\",\"last_modified\":null");
+    let (code, lines) = fetch.json(&[&url, "--resume"]);
+    assert_eq!(code, 0, "{lines:?}");
+    assert!(fetch.holds("a", &[1; 1_000]));
+}
+
+#[test]
+fn a_length_beyond_all_counting_is_a_failure_like_any_other() {
+    let server = replies(vec![(
+        "206 x\r\nETag: \"x\"\r\nContent-Range: bytes 100-999/*\r\nContent-Length: 18446744073709551615",
+        vec![1; 100],
+    )]);
+    let (fetch, url) = (Fetch::new(), server.url("/a"));
+    part(&fetch, &url, 100, "\"total\":null,\"etag\":\"\\\"x\\\"\",\"last_modified\":null");
+    let (code, lines) = fetch.json(&[&url, "--resume", "--retry", "0"]);
+    assert_eq!((code, &lines[0]["failure"]), (8, &"transfer".into()), "{lines:?}");
+}
+
+#[test]
+fn only_what_can_be_asked_for_twice_goes_on_by_itself() {
+    let cut = || vec![("200 OK\r\nETag: \"x\"\r\nContent-Length: 1000", vec![1; 500])];
+    for options in [&["-X", "POST"][..], &["-H", "Range: bytes=0-999"], &["--compressed"]] {
+        let (server, fetch) = (replies(cut()), Fetch::new());
+        let (code, lines) = fetch.json(&[&[&*server.url("/a")], options].concat());
+        assert_eq!((code, server.callers()), (8, 1), "{options:?} {lines:?}");
+    }
+}

@@ -57,6 +57,11 @@ fn request_heads() {
 }
 
 #[test]
+fn responses() {
+    fuzz("response", targets::response);
+}
+
+#[test]
 fn chunked_bodies() {
     fuzz("chunks", targets::chunks);
 }

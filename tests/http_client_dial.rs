@@ -79,6 +79,13 @@ fn an_address_that_is_silent_has_the_next_tried_beside_it() {
     drop(asks.client);
     // The slower one is closed, and has its record.
     asks.keeps.counts(1, 2);
+    // The whole time is kept from the first moment on, not only once the next address would be tried.
+    let asks = Asks::with(|settings| settings.resolver = Arc::new(Knows(vec![silent])));
+    let began = Instant::now();
+    let error =
+        asks.run(asks.client.get("http://some.example/").timeout(Duration::from_millis(20))).unwrap_err();
+    assert!(matches!(error, ClientError::Timeout(Waited::Total)), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(240), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -4,13 +4,13 @@ mod client_support;
 
 use std::io::Write as _;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client_support::{Asks, Caller, ok, says, server};
 use tidegate::http::codec::response::Fault;
 use tidegate::http::{BodyError, ClientError};
 use tidegate::net::protocol::Waited;
-use tidegate::poller::{Reason, Who};
+use tidegate::poller::{Limit, Reason, Who};
 
 /// A reply cut at every place, by a close or by a stall.
 const REPLY: &str =
@@ -223,4 +223,88 @@ fn a_bomb_does_not_go_off() {
 #[cfg(feature = "decompression")]
 fn flate2_gzip() -> flate2::write::GzEncoder<Vec<u8>> {
     flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default())
+}
+
+#[test]
+fn leave_to_send_does_not_start_the_clock_of_the_answer() {
+    let server = server(|_, caller| {
+        caller.request();
+        caller.say("HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(caller.body(30_000).len(), 30_000);
+        caller.say(ok("thanks"));
+    });
+    let asks = Asks::with(|settings| {
+        settings.continue_above = 1_000;
+        settings.next_byte_timeout = Duration::from_millis(300);
+    });
+    // More than a second, longer than the server may stand still.
+    let slowly = Limit::new("slowly", Some(20_000));
+    let began = Instant::now();
+    let put = asks.client.put(server.url("/"), vec![1; 30_000]).upload_limit(&slowly);
+    assert_eq!(asks.run(put).unwrap().text(), "thanks");
+    assert!(began.elapsed() > Duration::from_millis(600), "it was slow: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_that_expects_nothing_gets_the_body_unasked() {
+    let server = server(|_, caller| {
+        while let Some(head) = caller.request() {
+            if head.contains("Expect:") {
+                caller.say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n");
+                assert!(caller.is_left());
+                return;
+            }
+            assert_eq!(caller.body(2_000).len(), 2_000);
+            caller.say(ok("thanks"));
+        }
+    });
+    let asks = Asks::with(|settings| settings.continue_above = 1_000);
+    let response = asks.run(asks.client.post(server.url("/"), vec![1; 2_000])).unwrap();
+    assert_eq!((response.text().as_str(), response.retries), ("thanks", 0));
+    // A stream was held back as well, and is still there.
+    let (writer, stream) = tidegate::http::body_stream(10_000);
+    writer.try_send(vec![1; 2_000]).unwrap();
+    writer.finish();
+    let server = self::server(|number, caller| {
+        let head = caller.request().unwrap();
+        assert_eq!(head.contains("Expect:"), number == 0);
+        match number {
+            0 => caller.say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n"),
+            _ => !caller.until(b"\r\n0\r\n\r\n").is_empty() && caller.say(ok("thanks")),
+        };
+    });
+    assert_eq!(asks.run(asks.client.post(server.url("/"), stream)).unwrap().text(), "thanks");
+    assert_eq!(asks.keeps.counts(4, 3).exchanges.len(), 4);
+}
+
+#[test]
+fn a_request_that_waits_for_its_retry_ends_with_the_runtime() {
+    let server = says("HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n");
+    let asks = Asks::with(|settings| settings.max_retries = 1);
+    let asked = asks.runtime.spawn(asks.client.get(server.url("/")));
+    asks.keeps.counts(1, 0);
+    asks.runtime.stop(Duration::from_secs(1)).unwrap();
+    let ended = asked.wait_for(client_support::PATIENCE).expect("it ends");
+    assert!(!matches!(ended, Ok(Ok(_))), "{ended:?}");
+}
+
+#[test]
+fn a_wait_without_end_that_a_server_asks_for_is_not_waited() {
+    let server = says("HTTP/1.1 503 Busy\r\nRetry-After: 18446744073709551615\r\nContent-Length: 0\r\n\r\n");
+    let asks = Asks::with(|settings| {
+        settings.max_retries = 1;
+        settings.total_timeout = Some(Duration::from_secs(60));
+    });
+    let response = asks.get(&server.url("/")).unwrap();
+    assert_eq!((response.status.as_u16(), response.retries), (503, 0));
+}
+
+#[test]
+fn no_line_gets_into_a_head_by_the_user_agent() {
+    let server = server(|_, caller| {
+        let head = caller.request().unwrap();
+        caller.say(ok(if head.to_lowercase().contains("evil") { "injected" } else { "sound" }));
+    });
+    let asks = Asks::with(|settings| settings.user_agent = "a\r\nEvil: b".to_owned());
+    assert_eq!(asks.get(&server.url("/")).unwrap().text(), "sound");
 }

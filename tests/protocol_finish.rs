@@ -109,6 +109,8 @@ fn a_reply_that_is_cut_is_not_taken_for_a_whole_one() {
     assert!(matches!(nonsense, Err(RequestError::Malformed(_))), "{nonsense:?}");
     let long = ask(&[7; 1_000], ClientSettings { max_reply: 999, ..ClientSettings::default() }, says);
     assert!(matches!(long, Err(RequestError::TooLong)), "{long:?}");
+    let just = ask(&[7; 1_000], ClientSettings { max_reply: 1_000, ..ClientSettings::default() }, says);
+    assert_eq!(just.unwrap(), [7; 1_000]);
     let reset = ask(b"half a reply", ClientSettings::default(), |stream, bytes| {
         stream.write_all(bytes).unwrap();
         let stream: &TcpStream = stream;

@@ -22,6 +22,7 @@ fn runtime() -> Runtime {
 }
 
 /// Keeps both computing threads busy until it is dropped, so that no other computation begins.
+#[expect(dead_code, reason = "held until it is dropped, which lets the threads go")]
 struct Busy(Vec<(mpsc::Sender<()>, TaskHandle<()>)>);
 
 impl Busy {

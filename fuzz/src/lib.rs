@@ -1,8 +1,10 @@
 //! What each fuzz target does with some bytes, and what must hold whatever they are. Also run by `tests/fuzz.rs`, with the
 //! seed corpora and what random changes make of them.
 
+use tidegate::http::Method;
 use tidegate::http::codec::dechunk::{ChunkError, Dechunker, Piece};
 use tidegate::http::codec::request::{HeadLimits, Parsed, Request, parse};
+use tidegate::http::codec::response::{self, Decoder, Fault};
 use tidegate::http::codec::target::Target;
 use tidegate::sse::{Event, Limits, Message, Parser, TooLong};
 
@@ -28,6 +30,53 @@ pub fn request(data: &[u8]) {
             (again.body_length(), again.keep_alive())
         });
     }
+}
+
+/// A response, after a byte that says what was asked: the same comes at once and byte by byte, no more is used than there
+/// is, and nothing of what follows its end.
+pub fn response(data: &[u8]) {
+    let Some((asked, reply)) = data.split_first() else { return };
+    let method = if asked % 2 == 0 { Method::GET } else { Method::HEAD };
+    let whole = receive(method.clone(), std::iter::once(reply));
+    let cut = receive(method, reply.chunks(1));
+    if let (Ok(whole), Ok(cut)) = (&whole, &cut) {
+        assert_eq!(whole, cut);
+        assert!(whole.used <= reply.len() && whole.body.len() <= whole.used);
+    }
+    // A line is looked at when it is whole, so that what is cut may still be waited for.
+    let waits = cut.as_ref().is_ok_and(|cut| !cut.ended);
+    assert!(whole.is_ok() == cut.is_ok() || waits, "{whole:?} {cut:?}");
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Received {
+    statuses: Vec<u16>,
+    body: Vec<u8>,
+    used: usize,
+    ended: bool,
+    until_close: bool,
+}
+
+fn receive<'a>(method: Method, pieces: impl Iterator<Item = &'a [u8]>) -> Result<Received, Fault> {
+    let (mut decoder, mut received) = (Decoder::new(method, 400), Received::default());
+    for mut piece in pieces {
+        while !received.ended {
+            let (used, what) = decoder.next(piece)?;
+            assert!(used <= piece.len());
+            (piece, received.used) = (&piece[used..], received.used + used);
+            match what {
+                response::Piece::Nothing => break,
+                response::Piece::Interim(status) => received.statuses.push(status.as_u16()),
+                response::Piece::Head(head) => received.statuses.push(head.status.as_u16()),
+                response::Piece::Data(data) => received.body.extend_from_slice(data),
+                response::Piece::End(_) => received.ended = true,
+            }
+        }
+        assert!(received.ended || piece.is_empty(), "all is used");
+    }
+    assert!(decoder.has_ended() == received.ended);
+    received.until_close = decoder.ends_with_connection();
+    Ok(received)
 }
 
 /// A chunked body: the same comes out at once and byte by byte, never more than went in.

@@ -371,6 +371,42 @@ fn connecting_succeeds_fails_and_times_out() {
 }
 
 #[test]
+fn what_a_server_said_before_it_reset_us_is_heard_although_a_write_fails_first() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut poller = Poller::new(Config::default()).unwrap();
+    // The poller learns of nothing between the connect and its first write.
+    let script = Script::new().opened(move |io| {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[7; 50_000]).unwrap();
+        sys::set_linger_reset(&stream).unwrap();
+        drop(stream);
+        io.send("a question");
+    });
+    poller.connect(address, script.session(&tell)).unwrap();
+    let (mut heard, mut finished) = (Vec::new(), false);
+    let record = loop {
+        poller.turn(Some(Duration::from_millis(10))).unwrap();
+        let mut closed = None;
+        for told in told.try_iter() {
+            match told {
+                Told::Received(bytes) => heard.extend_from_slice(&bytes),
+                Told::PeerFinished => finished = true,
+                Told::Closed(record) => closed = Some(record),
+                _ => {}
+            }
+        }
+        if let Some(record) = closed {
+            break record;
+        }
+    };
+    assert!(heard == [7; 50_000], "{} bytes", heard.len());
+    assert!(!finished, "a reset is no end");
+    assert_eq!((record.end, record.wire_in), (End::peer(Reason::Abort), 50_000));
+}
+
+#[test]
 fn unix_sockets_work_alike() {
     let path = std::env::temp_dir().join(format!("tidegate-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);

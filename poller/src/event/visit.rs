@@ -9,7 +9,7 @@ use super::socket::Life;
 use crate::due::{Due, Key};
 use crate::gate::{Step, end_of_error};
 use crate::pace::Allowance;
-use crate::record::{End, Reason};
+use crate::record::{End, Reason, Role};
 use crate::sys;
 use crate::transport::{Received, Transport as _, Wire};
 
@@ -63,9 +63,33 @@ impl Poller {
                 Step::Again => return self.requeue(index),
                 Step::Stopped => return,
                 Step::Cold { file, offset, len } => return self.bring_in(key, file, offset, len),
-                Step::Failed(end) => return self.fail(index, end),
+                Step::Failed(end) => {
+                    self.hear_out(index, end);
+                    return self.fail(index, end);
+                }
             }
         }
+    }
+
+    /// A write failed. Where we are the one who asks, and it was because the other end is gone, what that said before is
+    /// handed over first, as the kernel still has it: a server that refuses a request may reset the rest of it. No end is
+    /// told, for whether one came the kernel no longer says. As nothing more arrives there is little of it.
+    fn hear_out(&mut self, index: usize, end: End) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.role != Role::Client || socket.life != Life::Open || end != End::peer(Reason::Abort) {
+            return;
+        }
+        socket.told_readable = true;
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        while self.sockets.get(index).is_some_and(super::socket::Socket::wants_bytes) {
+            match self.read_once(index, &mut buffer, self.config.read_cap) {
+                Got::Bytes(received) if received.wire > 0 && !received.eof => {
+                    self.hand_over(index, &buffer[..received.plain], false);
+                }
+                _ => break,
+            }
+        }
+        self.read_buffer = buffer;
     }
 
     /// The outbox is empty: sends FIN if the socket is closing. Says whether the gate has to go on.
@@ -239,6 +263,10 @@ impl Poller {
     /// An error the kernel told of, that no read will find because nobody reads.
     fn check_error(&mut self, index: usize) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.told_readable && socket.wants_bytes() {
+            // The visit's cap came first: what is left to be read goes before.
+            return;
+        }
         if std::mem::take(&mut socket.told_error)
             && let Ok(Some(error)) = socket.gate.wire.plain().take_error()
         {

@@ -222,7 +222,8 @@ impl Said {
         match &outcome.failure {
             Some(Failed { message, .. }) if self.quiet => eprintln!("tidegate: {}: {message}", outcome.url),
             None if self.quiet => {}
-            _ => eprint!("{}", report::text(outcome)),
+            // Where nobody listens there is nobody to tell that.
+            _ => drop(write!(std::io::stderr().lock(), "{}", report::text(outcome))),
         }
     }
 }

@@ -111,6 +111,12 @@ impl Failed {
         Failed { is_within_the_body: true, ..Failed::new(kind, error) }
     }
 
+    /// The body came whole, but not the file: so many bytes of so many are there.
+    pub(super) fn of_another_size(came: u64, whole: u64) -> Failed {
+        let failed = Failed::new(Kind::Transfer, format_args!("{came} bytes came of a file of {whole}"));
+        Failed { is_within_the_body: true, ..failed }
+    }
+
     /// The program or the runtime is stopping.
     pub(super) fn interrupted() -> Failed {
         Failed::new(Kind::Interrupted, "interrupted")

@@ -46,6 +46,10 @@ impl Place {
         self.with(".part.json")
     }
 
+    fn files(&self) -> [PathBuf; 3] {
+        [self.whole.clone(), self.part(), self.note()]
+    }
+
     fn with(&self, end: &str) -> PathBuf {
         let mut path = self.whole.clone().into_os_string();
         path.push(end);
@@ -139,9 +143,13 @@ pub(super) fn places(urls: &[Url], output: Option<&Path>) -> Result<Vec<Place>, 
         let name = safe_name(&url.file_name());
         let numbered = (1..).map(|n| folder.join(format!("{name}.{n}")));
         let mut names = std::iter::once(folder.join(&name)).chain(numbered);
-        let is_free = |path: &PathBuf| places.iter().all(|place| place.whole != *path);
-        let whole = names.find(is_free).unwrap_or_default();
-        places.push(Place { whole });
+        // With what goes beside it while it is made: one's part may have the other's name.
+        let is_free = |place: &Place| {
+            let files = place.files();
+            places.iter().flat_map(Place::files).all(|taken| !files.contains(&taken))
+        };
+        let place = names.by_ref().map(|whole| Place { whole }).find(is_free);
+        places.extend(place);
     }
     Ok(places)
 }
@@ -183,6 +191,9 @@ mod tests {
         let names: Vec<_> =
             places(&twice, Some(Path::new("d/"))).unwrap().into_iter().map(|p| p.whole).collect();
         assert_eq!(names, [Path::new("d/a"), Path::new("d/a.1")]);
+        let beside: Vec<Url> = ["http://x/a.part", "http://x/a"].map(|url| url.parse().unwrap()).into();
+        let names: Vec<_> = places(&beside, None).unwrap().into_iter().map(|p| p.whole).collect();
+        assert_eq!(names, [Path::new("a.part"), Path::new("a.1")]);
         assert!(places(&twice, Some(Path::new("no-folder"))).unwrap_err().contains("no-folder/"));
     }
 

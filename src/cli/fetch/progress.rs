@@ -57,8 +57,9 @@ impl Bar {
         let per_second = if elapsed > 0.0 { (came - before) as f64 / elapsed } else { 0.0 };
         let done = progress.done.load(Ordering::Relaxed);
         let line = line(done, self.files, there, expected.max(there), per_second);
-        // To the start of the line, and clear what was longer.
-        let _ = write!(std::io::stderr().lock(), "\r{line}\x1b[K");
+        // To the start of the line, and clear what was longer. On a terminal that is narrower the line is cut at its edge:
+        // wrapped, it could not be taken back.
+        let _ = write!(std::io::stderr().lock(), "\r\x1b[K\x1b[?7l{line}\x1b[?7h");
         self.shown = true;
     }
 
@@ -77,7 +78,10 @@ fn line(done: usize, files: usize, there: u64, expected: u64, per_second: f64) -
     let left = match expected - there {
         0 => String::new(),
         _ if per_second < 1.0 => ", stands still".to_owned(),
-        rest => format!(", {} left", time(Duration::from_secs_f64(rest as f64 / per_second))),
+        rest => format!(
+            ", {} left",
+            time(Duration::try_from_secs_f64(rest as f64 / per_second).unwrap_or(Duration::MAX))
+        ),
     };
     format!(
         "{done}/{files} [{}{}] {:3.0}% {} of {}, {}{left}",

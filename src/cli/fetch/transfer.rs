@@ -100,7 +100,7 @@ impl Transfer {
             let Err(failed) = &ended else { return ended };
             // What was written to standard output cannot be taken back.
             let goes_on = match self.target {
-                Target::File(_) => self.common.args.upload.is_none() && !self.common.args.compressed,
+                Target::File(_) => self.may_go_on(),
                 Target::Stdout | Target::Dropped => false,
             };
             if !goes_on || !failed.is_within_the_body || tries_left == 0 {
@@ -111,6 +111,15 @@ impl Transfer {
             tries_left -= 1;
             may_resume = true;
         }
+    }
+
+    /// Whether a part can be asked for. Something else than the plain file may not be the same the next time, or may not
+    /// be asked for twice; a range of one's own says where it begins itself.
+    fn may_go_on(&self) -> bool {
+        let args = &self.common.args;
+        let plain = args.method.as_deref().is_none_or(|method| method == "GET");
+        let ranged = args.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("range"));
+        plain && !ranged && args.upload.is_none() && !args.compressed
     }
 
     fn say_what_is_kept(&self, ended: Result<(), Failed>) -> Result<(), Failed> {
@@ -126,7 +135,7 @@ impl Transfer {
 
     async fn attempt(&mut self, may_resume: bool) -> Result<(), Failed> {
         let left = match &self.target {
-            Target::File(place) if may_resume => place.left(&self.outcome.url),
+            Target::File(place) if may_resume && self.may_go_on() => place.left(&self.outcome.url),
             _ => None,
         };
         let request = self.request(left.as_ref()).await?;
@@ -197,8 +206,15 @@ impl Transfer {
     async fn take(&mut self, response: Response, offset: u64, note: Option<Note>) -> Result<(), Failed> {
         let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let length: Option<u64> = length.and_then(|length| length.parse().ok());
-        let total = length.map(|length| offset + length);
-        let note = note.unwrap_or_else(|| Note::new(&self.outcome.url, &response.headers, total));
+        let total = length.map(|length| offset.saturating_add(length));
+        // Of the rest of a file a server may send less than was asked for (RFC 9110, section 14.4).
+        let whole = note
+            .as_ref()
+            .and_then(|note| content_range(&response.headers).and_then(|(_, total)| total).or(note.total));
+        let note = match note {
+            Some(note) => Note { total: whole, ..note },
+            None => Note::new(&self.outcome.url, &response.headers, total),
+        };
         let progress = &self.common.progress;
         progress.there.fetch_add(offset, Ordering::Relaxed);
         progress.expected.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
@@ -207,6 +223,11 @@ impl Transfer {
         let ResponseBody::Stream(reader) = &response.body else { return Ok(()) };
         let copied = self.copy(reader, &mut writer).await;
         self.outcome.record = response.record().cloned();
+        let came = self.outcome.bytes;
+        let copied = copied.and_then(|()| match whole {
+            Some(whole) if whole != came => Err(Failed::of_another_size(came, whole)),
+            _ => Ok(()),
+        });
         if copied.is_err() {
             // The next try counts anew.
             progress_back(&self.common.progress, self.outcome.bytes, total.unwrap_or(0));
@@ -294,12 +315,21 @@ fn is_whole(place: &Place) -> bool {
     place.whole.is_file() && !place.part().exists()
 }
 
-/// Whether a part is the one asked for. Without a validator only the size tells.
+/// Whether a part is the one asked for. Without a validator only the size tells; with one, the server may have overlooked
+/// our condition.
 fn continues(headers: &HeaderMap, left: &Left) -> bool {
+    let differs = |name, noted: &Option<String>| {
+        let now = headers.get(name).map(|value| value.as_bytes());
+        now.zip(noted.as_deref()).is_some_and(|(now, noted)| now != noted.as_bytes())
+    };
+    if differs(header::ETAG, &left.note.etag) || differs(header::LAST_MODIFIED, &left.note.last_modified) {
+        return false;
+    }
     match content_range(headers) {
-        Some((Some(first), total)) if first == left.bytes => {
-            left.note.validator().is_some() || total.is_some() && total == left.note.total
-        }
+        Some((Some(first), total)) if first == left.bytes => match (total, left.note.total) {
+            (Some(now), Some(noted)) => now == noted,
+            _ => left.note.validator().is_some(),
+        },
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ use super::intake::{Intake, To};
 use super::response::{RecordSlot, Response, ResponseBody};
 use crate::http::body::{BodyFeed, Wake};
 use crate::http::codec::response::{Decoder, Head};
-use crate::http::{Fields, header};
+use crate::http::{Fields, StatusCode, header};
 use crate::net::account::{Account, On};
 use crate::record::ExchangeRecord;
 
@@ -29,6 +29,10 @@ pub(super) struct Attempt {
     pub(super) input: Vec<u8>,
     /// The body waits for the server's leave.
     pub(super) awaits_leave: bool,
+    /// The server was asked for its leave.
+    pub(super) asked_leave: bool,
+    /// The server said no before it had all of the request: the rest of that stays here.
+    pub(super) is_refused: bool,
     /// Budgets that only this request spends through, up to the end of the reply.
     pub(super) budgets: Vec<(Direction, Budget)>,
     read_throttled_before: u64,
@@ -53,6 +57,8 @@ enum Then {
     Follow(Redirect),
     /// The request is made once more.
     Repeat(Duration),
+    /// The request is made once more, without asking for leave to send its body.
+    SendUnasked,
     /// Whoever waits is told why there is none.
     Fail(ClientError),
 }
@@ -73,6 +79,8 @@ impl Attempt {
             reply: None,
             input: Vec::new(),
             awaits_leave: false,
+            asked_leave: false,
+            is_refused: false,
             budgets: Vec::new(),
             read_throttled_before: sums.ingress_throttled_ns,
             record: RecordSlot::default(),
@@ -103,6 +111,10 @@ impl Attempt {
             Some(Reply { intake: Intake::new(To::Nobody, DISCARD_MAX), keep_alive, then })
         };
         let (work, settings) = (&self.call.work, &shared.settings);
+        // RFC 9110, section 10.1.1: it was not looked at. A body that was held back can still be sent.
+        if head.status == StatusCode::EXPECTATION_FAILED && self.asked_leave && work.body.can_be_sent() {
+            return self.reply = discard(Then::SendUnasked);
+        }
         if work.options.max_redirects.unwrap_or(settings.max_redirects) > 0 {
             match again::redirect(head.status, &head.headers, &work.method, &work.url) {
                 Ok(None) => {}
@@ -186,6 +198,7 @@ impl Attempt {
             Then::Delivered => drop(intake.end(Ok(trailers))),
             Then::Follow(redirect) => shared.follow(self.call, redirect),
             Then::Repeat(pause) => shared.repeat(self.call, pause),
+            Then::SendUnasked => shared.send_unasked(self.call),
             Then::Fail(error) => self.call.pledge.complete(Err(error)),
         }
     }
@@ -214,6 +227,10 @@ impl Attempt {
             }
             Then::Repeat(pause) => {
                 shared.repeat(self.call, pause);
+                None
+            }
+            Then::SendUnasked => {
+                shared.send_unasked(self.call);
                 None
             }
             Then::Fail(error) => {

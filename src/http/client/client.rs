@@ -21,7 +21,7 @@ use super::response::Response;
 use super::session::ClientSession;
 use super::settings::ClientSettings;
 use super::url::{Scheme, Url};
-use crate::http::{Body, HeaderMap, Method, StatusCode};
+use crate::http::{Body, HeaderMap, HeaderValue, Method, StatusCode};
 use crate::net::account::{Account, On};
 use crate::net::call::Pledge;
 use crate::net::pool::{self, Bounds, Endpoints, Pooled, Refused};
@@ -43,7 +43,12 @@ pub struct Client {
 
 impl Client {
     /// A client whose connections live on this runtime's pollers.
-    pub fn new(runtime: &RuntimeHandle, settings: ClientSettings) -> Client {
+    pub fn new(runtime: &RuntimeHandle, mut settings: ClientSettings) -> Client {
+        if HeaderValue::from_str(&settings.user_agent).is_err() {
+            // A line end in it would begin a field of its own.
+            log::warn!("the user agent {:?} cannot stand in a field; it is left out", settings.user_agent);
+            settings.user_agent.clear();
+        }
         let shared = Arc::new(Shared {
             runtime: runtime.clone(),
             settings,
@@ -103,6 +108,7 @@ impl Client {
                 body,
                 options,
                 began,
+                asks_leave: true,
                 attempt_began: began,
                 facts: ClientFacts::default(),
                 visited: Vec::new(),
@@ -141,6 +147,8 @@ pub(super) struct Errand {
     pub(super) proxy: Option<Arc<Proxy>>,
     /// The task's start.
     pub(super) began: Moment,
+    /// Whether a large body waits for the server's leave.
+    pub(super) asks_leave: bool,
     /// The start of the attempt at hand: an exchange that gets a record.
     pub(super) attempt_began: Moment,
     pub(super) facts: ClientFacts,
@@ -273,6 +281,12 @@ impl Shared {
         Some(pause).filter(|pause| in_time && *pause <= self.settings.max_retry_wait)
     }
 
+    /// Makes a request once more whose body the server would not give leave to, nor refuse.
+    pub(super) fn send_unasked(self: &Arc<Self>, mut call: Call) {
+        call.work.asks_leave = false;
+        self.enter(call);
+    }
+
     /// Makes a request once more, after a pause.
     pub(super) fn repeat(self: &Arc<Self>, mut call: Call, pause: Duration) {
         call.work.facts.retries += 1;
@@ -280,8 +294,9 @@ impl Shared {
         // Whoever comes first takes it: the end of the pause, or a cancel.
         let place = Arc::new(Mutex::new(Some(call)));
         let take = |place: &Mutex<Option<Call>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let withdrawn = place.clone();
-        pledge.on_cancel(move || drop(take(&withdrawn)));
+        // Not a strong one: it is kept by the call in that place, which would keep itself if the timer never fires.
+        let withdrawn = Arc::downgrade(&place);
+        pledge.on_cancel(move || drop(withdrawn.upgrade().and_then(|place| take(&place))));
         let shared = self.clone();
         let go_on = Later(move || {
             if let Some(call) = take(&place) {

@@ -62,11 +62,13 @@ impl Coding {
     /// Decodes from the front of `input` into `out`, at most so many bytes as that has room for. Says how many of the input
     /// were used, and how many were made; with neither, more input is needed.
     pub(super) fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Broken> {
-        if self.ended {
-            // Bytes after the end belong to nothing; gzip allows further members, which nobody sends over HTTP.
-            return if input.is_empty() { Ok((0, 0)) } else { Err(Broken(self.name())) };
-        }
         let name = self.name();
+        if self.ended {
+            if input.is_empty() {
+                return Ok((0, 0));
+            }
+            self.begin_another()?;
+        }
         match &mut self.decoder {
             Decoder::Flate(inflate) => {
                 let before = (inflate.total_in(), inflate.total_out());
@@ -99,6 +101,19 @@ impl Coding {
                 Ok((status.bytes_read, status.bytes_written))
             }
         }
+    }
+
+    /// There is more after the end: another member of gzip (RFC 1952, section 2.2), or frame of zstd (RFC 8878, section 3.1).
+    /// Whatever else it is the decoder will find out.
+    fn begin_another(&mut self) -> Result<(), Broken> {
+        let name = self.name();
+        match &mut self.decoder {
+            Decoder::Flate(inflate) => *inflate = Decompress::new_gzip(15),
+            Decoder::Brotli(_) => return Err(Broken(name)),
+            Decoder::Zstd(decoder) => decoder.reinit().map_err(|_| Broken(name))?,
+        }
+        self.ended = false;
+        Ok(())
     }
 
     /// The reply is at its end. Whether the coding is, too.
@@ -160,6 +175,9 @@ mod tests {
             assert_eq!(decode(name, &encoded[..encoded.len() - 1], 9, 50), Err(Broken(name)));
             let more = [&encoded[..], b"more"].concat();
             assert_eq!(decode(name, &more, 1_000, 1_000), Err(Broken(name)), "{name}");
+            let twice = [&encoded[..], &encoded[..]].concat();
+            assert_eq!(decode(name, &twice, 5, 7).unwrap(), text.repeat(2), "{name}");
+            assert_eq!(decode(name, &twice[..twice.len() - 1], 1_000, 50), Err(Broken(name)));
             let mut broken = encoded.clone();
             broken[0] ^= 1;
             assert_eq!(decode(name, &broken, 1_000, 1_000), Err(Broken(name)));

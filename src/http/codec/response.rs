@@ -134,6 +134,11 @@ impl Decoder {
         matches!(self.state, State::Ended)
     }
 
+    /// Whether any of the reply itself has come; interim replies before it are none of it.
+    pub fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Head) || !self.partial.is_empty()
+    }
+
     /// Bytes of heads so far, interim ones included.
     pub fn head_bytes(&self) -> u64 {
         self.head_bytes

@@ -83,7 +83,8 @@ impl Inbound {
                     self.kept += used;
                     // More than is there, or it would be asked in vain.
                     self.wanted = wanted.max(self.len() + 1);
-                    if self.kept.saturating_add(self.wanted) > max {
+                    // As many as it may have are not too many yet: the end of the connection may be that of the message.
+                    if self.kept.saturating_add(wanted.max(self.len())) > max {
                         return Err(Fault::TooLong);
                     }
                 }

@@ -48,6 +48,8 @@ pub(super) struct ClientSession {
     last: bool,
     /// There is no room for the body, and the socket is not read.
     paused: bool,
+    /// The server's end came with bytes for which there was no room; it counts when they are used.
+    peer_has_finished: bool,
 }
 
 /// What a deadline is for.
@@ -80,12 +82,15 @@ impl ClientSession {
             failure: None,
             last: false,
             paused: false,
+            peer_has_finished: false,
         }
     }
 
     /// The connect is under way.
     pub(super) fn connecting(&mut self, io: &mut Io<'_>) {
-        self.patience.set(io, Some((io.now() + NEXT_ADDRESS_AFTER, Why::NextAddress)), None);
+        let total = self.dial.as_ref().and_then(|dial| dial.deadline().1);
+        let total = total.map(|at| (at, Why::Late(Waited::Total)));
+        self.patience.set(io, Some((io.now() + NEXT_ADDRESS_AFTER, Why::NextAddress)), total);
     }
 
     /// Another attempt was quicker, or nobody waits any more.
@@ -162,10 +167,7 @@ impl Session for ClientSession {
         }
         let used = self.advance(io, bytes);
         self.keep(&bytes[used..]);
-        let waits_for_leave = self.current.as_ref().is_none_or(|current| current.awaits_leave);
-        if !self.paused && !waits_for_leave {
-            self.wait_for(io, Waited::NextByte);
-        }
+        self.wait_for_more(io);
     }
 
     fn passed(&mut self, io: &mut Io<'_>, mark: Passed) {
@@ -176,9 +178,7 @@ impl Session for ClientSession {
             Edge::Begin { .. } => current.account.begun(mark),
             Edge::End => {
                 current.account.sent(mark);
-                if current.account.bytes_in == 0 {
-                    self.wait_for(io, Waited::FirstByte);
-                }
+                self.wait_for_more(io);
             }
         }
     }
@@ -214,6 +214,10 @@ impl Session for ClientSession {
     fn peer_finished(&mut self, io: &mut Io<'_>) {
         if self.first.is_some() {
             return io.abort(End::peer(Reason::Abort));
+        }
+        if self.paused {
+            self.peer_has_finished = true;
+            return;
         }
         let truncated = io.is_truncated();
         let Some(current) = &mut self.current else {

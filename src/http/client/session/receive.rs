@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_poller::record::End;
-use tidegate_poller::{Direction, Io, Reason};
+use tidegate_poller::{Direction, Io, Reason, Session as _};
 
 use super::{ClientSession, Why};
 use crate::http::body::Wake;
@@ -45,6 +45,7 @@ impl ClientSession {
                     let shared = self.endpoint.place().shared.clone();
                     current.head_arrived(*head, &shared, &wake);
                     if refused {
+                        (current.is_refused, current.awaits_leave) = (true, false);
                         io.hold();
                     }
                     continue;
@@ -114,7 +115,10 @@ impl ClientSession {
         let used = self.advance(io, &input);
         self.keep(&input[used..]);
         if !self.paused && self.current.is_some() {
-            self.wait_for(io, Waited::NextByte);
+            self.wait_for_more(io);
+            if self.peer_has_finished {
+                return self.peer_finished(io);
+            }
             io.resume_reading();
         }
     }

@@ -43,14 +43,15 @@ impl ClientSession {
         let Some(current) = &mut self.current else { return };
         let coding = current.accept_encoding(&shared);
         let work = &current.call.work;
-        let waits = work.body.len().is_none_or(|len| len > shared.settings.continue_above);
+        let large = work.body.len().is_none_or(|len| len > shared.settings.continue_above);
+        let waits = large && work.asks_leave;
         let mut out = io.buffer();
         let parts = (&work.method, &work.url, &work.headers, &work.body);
         write_head(&mut out, parts, proxy.as_deref(), &shared.settings.user_agent, coding, waits);
         current.account.head_out = out.len() as u64;
         let whole = work.body.len().map_or(u64::MAX, |len| len + out.len() as u64);
         current.account.queued(io, whole);
-        current.awaits_leave = waits;
+        (current.awaits_leave, current.asked_leave) = (waits, waits);
         io.mark(Mark { id: current.account.id, edge: Edge::Begin { free: 0 } });
         if waits {
             io.send(out);
@@ -94,6 +95,21 @@ impl ClientSession {
         }
         io.mark(Mark { id: current.account.id, edge: Edge::End });
         self.wait_for(io, Waited::Total);
+    }
+
+    /// Sets the deadline of what comes next from the server, unless it is ourselves who are waited for.
+    pub(super) fn wait_for_more(&mut self, io: &mut Io<'_>) {
+        let Some(current) = self.current.as_ref().filter(|current| !self.paused && !current.awaits_leave)
+        else {
+            return;
+        };
+        let what = match current.decoder.has_begun() {
+            // As long as the request goes out, a server that stands still is one that takes no bytes of it.
+            _ if !current.account.is_sent() && !current.is_refused => Waited::Total,
+            true => Waited::NextByte,
+            false => Waited::FirstByte,
+        };
+        self.wait_for(io, what);
     }
 
     /// Sets the deadline of what is waited for now, or that of the whole call if it comes first.

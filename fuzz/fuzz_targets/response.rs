@@ -1,0 +1,4 @@
+//! Responses.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::response(data));
