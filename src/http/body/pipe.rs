@@ -144,7 +144,7 @@ impl Pipe {
                 after.dropped.push(chunk);
                 return true;
             }
-            state.put(chunk);
+            state.put_beside(chunk);
             state.settle(after);
             let room = state.queued < state.capacity;
             if !room {
@@ -313,7 +313,22 @@ impl Pipe {
     }
 }
 
+/// Up to this size, small pieces from a peer become one: each of its own takes some 60 bytes beside its bytes, and a peer
+/// chooses how small they are.
+const TOGETHER_MAX: usize = 4 * 1024;
+
 impl State {
+    /// Puts a piece, together with the one before it where both are small.
+    fn put_beside(&mut self, chunk: Chunk) {
+        match self.chunks.back_mut() {
+            Some(Chunk::Owned(last)) if last.len() + chunk.len() <= TOGETHER_MAX => {
+                self.queued += chunk.len();
+                last.extend_from_slice(chunk.as_slice());
+            }
+            _ => self.put(chunk),
+        }
+    }
+
     fn put(&mut self, chunk: Chunk) {
         if !chunk.is_empty() {
             self.queued += chunk.len();

@@ -194,6 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn many_small_pieces_take_little_more_than_their_bytes() {
+        const PIECES: usize = 10_000;
+        let runtime = Runtime::new().unwrap();
+        let (feed, reader) = BodyFeed::new(PIECES + 1);
+        let sent: Vec<u8> = (0..PIECES).map(|n| n as u8).collect();
+        for byte in &sent {
+            assert!(feed.push(vec![*byte], || Arc::new(|| ())));
+        }
+        feed.end(None);
+        let (mut chunks, mut came) = (0, Vec::new());
+        while let Some(chunk) = runtime.run(reader.next()).unwrap().unwrap() {
+            chunks += 1;
+            came.extend_from_slice(chunk.as_slice());
+        }
+        assert_eq!(came, sent);
+        assert!(chunks <= 3, "{chunks} chunks");
+    }
+
+    #[test]
     fn what_arrives_is_sent_on_to_its_end_and_cut_where_it_is_cut() {
         for whole in [true, false] {
             let (feed, reader) = BodyFeed::new(4);
