@@ -89,6 +89,10 @@ impl BodySource for Encoded {
         if all_given && self.encoder.is_none() { Pull::End } else { Pull::More }
     }
 
+    fn shutting_down(&mut self) {
+        self.input.shutting_down();
+    }
+
     fn trailers(&mut self) -> Option<Fields> {
         self.input.trailers()
     }

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
@@ -109,6 +110,24 @@ fn what_a_stream_has_given_can_be_read_at_once() {
         while source.pull(9_999, &mut out) == Pull::More {}
         assert!(decoded(coding, &out).unwrap() == expected);
     }
+}
+
+#[test]
+fn a_stream_that_is_encoded_learns_that_the_server_is_shutting_down() {
+    struct Listens(Arc<AtomicBool>);
+    impl BodySource for Listens {
+        fn attach(&mut self, _: BodyWaker) {}
+        fn pull(&mut self, _: usize, _: &mut Vec<u8>) -> Pull {
+            Pull::Starved
+        }
+        fn shutting_down(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let heard = Arc::new(AtomicBool::new(false));
+    let body = Body::Stream(StreamBody::new(Listens(heard.clone())));
+    encoded(body, Coding::Gzip, permit()).unwrap().into_source().shutting_down();
+    assert!(heard.load(Ordering::Relaxed));
 }
 
 #[test]
