@@ -341,7 +341,7 @@ fn files_are_served_below_a_path() {
         for (path, status, body) in [
             ("/sub/a.txt", 200, "text"),
             ("/", 200, "<p>index"),
-            ("/sub/../sub/a.txt", 200, "text"),
+            ("/sub/../sub/a.txt", 404, ""),
             ("/sub/%61.txt", 200, "text"),
             ("/../sub/a.txt", 404, ""),
             ("/%2e%2e/secret", 404, ""),
@@ -362,6 +362,34 @@ fn files_are_served_below_a_path() {
         assert_eq!(both(&part), (206, "ex".into()));
     }
     assert_eq!(web.get("/static/special").body_text(), "special");
+}
+
+#[test]
+fn no_way_of_writing_a_path_goes_around_what_guards_it() {
+    let site = Scratch::new("router-guarded").unwrap();
+    std::fs::create_dir(site.path().join("closed")).unwrap();
+    std::fs::write(site.path().join("closed/secret"), "secret").unwrap();
+    let root = || Root::open(site.path()).unwrap();
+    let web = Web::of(|routes| {
+        routes.files("/", root());
+        routes.group("/closed", |closed| {
+            closed.basic_auth("closed", |_, _| false);
+            closed.get("/{*rest}", |_| "never");
+        });
+    });
+    assert_eq!(web.get("/closed/secret").head.status, 401);
+    for target in [
+        "/open/../closed/secret",
+        "/./closed/secret",
+        "//closed/secret",
+        "/closed%2Fsecret",
+        "/%2e/closed/secret",
+        "/open%2f..%2fclosed/secret",
+        "/%63losed/secret",
+    ] {
+        let reply = web.get(target);
+        assert!([401, 404].contains(&reply.head.status), "{target}: {reply:?}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub struct Target<'a> {
     path: Vec<u8>,
     slash: bool,
     hidden: bool,
+    straight: bool,
     query: Option<&'a [u8]>,
 }
 
@@ -32,11 +33,19 @@ impl<'a> Target<'a> {
         let decoded = decode(path)?;
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut slash = true;
-        for part in decoded.split(|&b| b == b'/') {
+        // An escaped slash parts what was written as one.
+        let mut straight = slashes(&decoded) == slashes(path);
+        for (place, part) in decoded.split(|&b| b == b'/').enumerate() {
+            // Empty is only what stands before the first slash and behind the last.
+            straight &= !slash || place <= 1;
             slash = matches!(part, b"" | b"." | b"..");
             match part {
-                b"" | b"." => {}
-                b".." => drop(parts.pop()),
+                b"" => {}
+                b"." => straight = false,
+                b".." => {
+                    straight = false;
+                    parts.pop();
+                }
                 name => parts.push(name),
             }
         }
@@ -44,7 +53,7 @@ impl<'a> Target<'a> {
             .iter()
             .enumerate()
             .any(|(depth, part)| part.starts_with(b".") && !(depth == 0 && *part == b".well-known"));
-        Ok(Target { path: parts.join(&b'/'), slash, hidden, query })
+        Ok(Target { path: parts.join(&b'/'), slash, hidden, straight, query })
     }
 
     /// The path below the root, decoded, without a slash at either end; empty for the root itself.
@@ -73,6 +82,11 @@ impl<'a> Target<'a> {
     /// Whether a part of it starts with a dot.
     pub fn is_hidden(&self) -> bool {
         self.hidden
+    }
+
+    /// Whether it was written as the path that it names: no dots, empty parts or escaped slashes were resolved.
+    pub fn is_straight(&self) -> bool {
+        self.straight
     }
 
     /// What stands after the `?`, as it came.
@@ -193,6 +207,10 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(decoded)
 }
 
+fn slashes(path: &[u8]) -> usize {
+    path.iter().filter(|&&byte| byte == b'/').count()
+}
+
 fn hex(digit: &u8) -> Option<u8> {
     char::from(*digit).to_digit(16).map(|value| value as u8)
 }
@@ -279,6 +297,19 @@ mod tests {
         }
         let overlong = Target::parse(b"/%c0%ae%c0%ae/x").unwrap();
         assert_eq!(overlong.path(), b"\xc0\xae\xc0\xae/x");
+    }
+
+    #[test]
+    fn what_is_written_in_a_roundabout_way_is_not_straight() {
+        for target in ["/", "/a", "/a/", "/a/b.c", "/%61/b?x=/../", "http://h", "http://h/a", "/a..b/...c/.d"]
+        {
+            assert!(Target::parse(target.as_bytes()).unwrap().is_straight(), "{target}");
+        }
+        for target in
+            ["//", "//a", "/a//b", "/a//", "/./a", "/a/.", "/a/..", "/x/../a", "/%2e%2e/a", "/a%2fb", "/a%2F"]
+        {
+            assert!(!Target::parse(target.as_bytes()).unwrap().is_straight(), "{target}");
+        }
     }
 
     #[test]

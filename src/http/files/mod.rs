@@ -48,12 +48,14 @@ pub struct Files {
     /// Shared by all pollers; locked for a look-up, never while the disk is asked.
     cache: Option<Arc<Mutex<Cache>>>,
     precompressed: bool,
+    /// What is written in a roundabout way is not here.
+    straight_only: bool,
 }
 
 impl Files {
     /// Serves what is below `root`.
     pub fn new(root: Arc<Root>) -> Files {
-        Files { root, folder: Arc::default(), cache: None, precompressed: false }
+        Files { root, folder: Arc::default(), cache: None, precompressed: false, straight_only: false }
     }
 
     /// Has the root stand below a path: `/static` serves `/static/a` from `a`. What is not below it is 404.
@@ -80,6 +82,15 @@ impl Files {
     #[must_use]
     pub fn precompressed(mut self) -> Files {
         self.precompressed = true;
+        self
+    }
+
+    /// Answers 404 where dots, empty parts or escaped slashes would have to be resolved. Whoever chose this handler by the
+    /// path as it was written would have been told of another file than is served: `/open/../closed/file` must not go around
+    /// what guards `/closed`.
+    #[cfg(feature = "router")]
+    pub(in crate::http) fn straight_only(mut self) -> Files {
+        self.straight_only = true;
         self
     }
 
@@ -142,7 +153,10 @@ impl Files {
             Ok(target) => target,
             Err(why) => return Ok(Reply::explained(StatusCode::BAD_REQUEST, why)),
         };
-        if target.is_hidden() || !target.strip_folder(&self.folder) {
+        if self.straight_only && !target.is_straight()
+            || target.is_hidden()
+            || !target.strip_folder(&self.folder)
+        {
             return Ok(Reply::error(StatusCode::NOT_FOUND));
         }
         match self.find(request, &target, now, cached_only) {

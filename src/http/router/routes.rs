@@ -116,7 +116,7 @@ impl Routes<'_> {
             self.plan.error.get_or_insert(RouteError::new(whole, why));
             return Route { entries: &mut [] };
         }
-        let files = Arc::new(files.below(&whole));
+        let files = Arc::new(files.below(&whole).straight_only());
         for end in ["", "/", "/{*file}"] {
             // The folder itself, where it is all there is.
             if whole.is_empty() && end.is_empty() {
