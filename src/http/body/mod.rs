@@ -16,6 +16,7 @@ mod writer;
 use std::fmt;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use pipe::Wake;
@@ -41,6 +42,13 @@ pub enum Body {
         bytes: Arc<[u8]>,
         /// A hash of them, by which the others are found.
         hash: u64,
+    },
+    /// A part of bytes that somebody keeps: shared, however many messages send it.
+    Part {
+        /// The bytes.
+        bytes: Arc<[u8]>,
+        /// Which of them.
+        range: Range<usize>,
     },
     /// A range of a file.
     File {
@@ -113,6 +121,7 @@ impl Body {
             Body::Static(bytes) => Some(bytes.len() as u64),
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::Page { bytes, .. } => Some(bytes.len() as u64),
+            Body::Part { range, .. } => Some(range.len() as u64),
             Body::File { len, .. } => Some(*len),
             Body::Stream(stream) => stream.len(),
         }

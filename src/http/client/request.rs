@@ -258,6 +258,7 @@ impl From<Body> for Upload {
             Body::Static(bytes) => Upload::Static(bytes),
             Body::Bytes(bytes) => Upload::Shared(bytes.into()),
             Body::Page { bytes, .. } => Upload::Shared(bytes),
+            Body::Part { bytes, range } => Upload::Shared(bytes[range].into()),
             Body::File { file, offset, len, .. } => Upload::File { file, offset, len },
             Body::Stream(stream) => Upload::Stream(stream),
         }

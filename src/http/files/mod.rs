@@ -409,7 +409,9 @@ fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTi
             Body::File { file: Arc::new(file), id, offset: part.start, len: part.end - part.start }
         }
         Content::Kept(Kept { bytes, hash, .. }) if part == (0..length) => Body::Page { bytes, hash },
-        Content::Kept(kept) => Body::Bytes(kept.bytes[part.start as usize..part.end as usize].to_vec()),
+        Content::Kept(Kept { bytes, .. }) => {
+            Body::Part { bytes, range: part.start as usize..part.end as usize }
+        }
     };
     reply
 }

@@ -146,6 +146,7 @@ fn encode(body: Body, coding: Coding, permit: Permit) -> std::io::Result<Body> {
         Body::Static(bytes) => *bytes,
         Body::Bytes(bytes) => bytes.as_slice(),
         Body::Page { bytes, .. } => bytes,
+        Body::Part { bytes, range } => &bytes[range.clone()],
         _ => return source::encoded(body, coding, permit).map(Body::Stream),
     };
     if bytes.len() as u64 > AT_ONCE_MAX {

@@ -37,6 +37,7 @@ pub(super) fn encoded(body: Body, coding: Coding, permit: Permit) -> io::Result<
         Body::Empty => Box::new(InMemory { bytes: Bytes::Static(&[]), at: 0 }),
         Body::Static(bytes) => Box::new(InMemory { bytes: Bytes::Static(bytes), at: 0 }),
         Body::Bytes(bytes) => Box::new(InMemory { bytes: Bytes::Own(bytes), at: 0 }),
+        Body::Part { bytes, range } => Box::new(InMemory { bytes: Bytes::Own(bytes[range].to_vec()), at: 0 }),
         Body::Page { bytes, .. } => Box::new(InMemory { bytes: Bytes::Shared(bytes), at: 0 }),
     };
     let encoder = Some(Encoder::new(coding)?);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_poller::record::{End, Reason};
-use tidegate_poller::{Direction, Edge, Io, Mark, Passed};
+use tidegate_poller::{Chunk, Direction, Edge, Io, Mark, Passed};
 
 use super::bodies::Rest;
 use super::{HttpSession, Reading, moment_after};
@@ -144,6 +144,10 @@ impl HttpSession {
             Body::Bytes(bytes) if with_body => {
                 io.send(out);
                 io.send(bytes);
+            }
+            Body::Part { bytes, range } if with_body => {
+                io.send(out);
+                io.send(Chunk::Shared(bytes, range));
             }
             Body::Page { bytes, hash } if with_body => {
                 io.send(out);
