@@ -32,7 +32,7 @@ impl Handler for Echo {
         let context = &mut exchange.context;
         let request = context.request().clone();
         if let Some(media) = request.field("content-type") {
-            context.reply.fields.add_bytes("Content-Type", media);
+            context.reply.fields.add("Content-Type", media);
         }
         context.reply.body = match std::mem::take(&mut context.body) {
             RequestBody::None => Body::Empty,

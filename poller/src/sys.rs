@@ -53,8 +53,21 @@ pub fn send_vectored(socket: impl AsFd, slices: &[IoSlice<'_>], more: bool) -> i
 /// Writes bytes to a socket, as [`send_vectored`] does: the kernel has less to look at.
 pub fn send(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { libc::MSG_NOSIGNAL | libc::MSG_MORE } else { libc::MSG_NOSIGNAL };
-    // SAFETY: the pointer and the length are those of a live slice, which the call only reads.
-    size(unsafe { libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+    let (fd, none) = (socket.as_fd().as_raw_fd(), std::ptr::null::<libc::c_void>());
+    // Not by `libc::send`: glibc lets a thread be cancelled there, and says so by two locked writes a call.
+    // SAFETY: the pointer and the length are those of a live slice, which the call only reads; there is no address.
+    let sent = unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, none, none) };
+    size(sent as libc::ssize_t)
+}
+
+/// Reads from a socket; zero is the peer's FIN.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (fd, none) = (socket.as_fd().as_raw_fd(), std::ptr::null::<libc::c_void>());
+    // As for `send`.
+    // SAFETY: the pointer and the length are those of a live slice, which the call fills; no address is asked for.
+    let came =
+        unsafe { libc::syscall(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), 0, none, none) };
+    size(came as libc::ssize_t)
 }
 
 /// Writes up to `len` bytes of a file from `offset` to a socket; says how many it took. Zero: the file ends there.

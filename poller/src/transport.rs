@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice, Read as _};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -176,10 +176,7 @@ impl Plain {
 
     /// Reads once; zero is the peer's FIN. For transports above.
     pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Plain::Tcp(stream) => stream.read(buf),
-            Plain::Unix(stream) => stream.read(buf),
-        }
+        sys::receive(&*self, buf)
     }
 
     /// Writes once; says how many bytes the kernel took. `more` says that further bytes follow at once. For transports

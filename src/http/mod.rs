@@ -37,7 +37,7 @@ pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, Str
 pub use client::{
     Client, ClientError, ClientSettings, RequestTask, Response, ResponseBody, get, post, request,
 };
-pub use codec::fields::Fields;
+pub use codec::fields::{FieldValue, Fields};
 pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{

@@ -25,8 +25,22 @@ impl Host {
 
     pub(crate) fn with(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
         let records = Records::default();
-        let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
         let sinks = Sinks::new([Arc::new(records.clone()) as Arc<dyn Sink>]);
+        Host::start(settings, sinks, records, handler)
+    }
+
+    /// The same, but nobody keeps records: most exchanges go a shorter way then.
+    pub(crate) fn unrecorded(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
+        Host::start(settings, Sinks::default(), Records::default(), handler)
+    }
+
+    fn start(
+        settings: Settings,
+        sinks: Sinks,
+        records: Records,
+        handler: impl Handler + Clone + Send + 'static,
+    ) -> Host {
+        let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
         let server = Server::builder(handler).settings(settings).sinks(sinks).max_connections(2_000);
         let server = server.start(listeners).unwrap();
         Host { records, address: server.address(), server: Some(server) }

@@ -61,6 +61,13 @@ impl Gate {
                 let most = room.saturating_sub(STEP_COST_BYTES);
                 let step = self.write(ready, allowance, env, room);
                 *room = most.min(*room);
+                if matches!(step, Step::Went) && self.is_done(env) {
+                    // Most replies go in one write: no further step, to find that nothing is left. What the ledger
+                    // is to know of that it was told when the step began and when the write was booked.
+                    self.rest(env);
+                    self.give_back(env);
+                    return Step::Idle;
+                }
                 step
             }
             None => {
@@ -68,6 +75,12 @@ impl Gate {
                 Step::Stopped
             }
         }
+    }
+
+    /// Whether nothing is left to do, and nothing to tell the session.
+    fn is_done(&self, env: &Env<'_>) -> bool {
+        let empty = self.out.as_ref().is_some_and(|out| out.outbox.is_empty());
+        empty && !self.wire.wants_write() && env.passed.is_empty() && !self.drained
     }
 
     /// How many bytes may go on the wire now; `None` when a budget says none, and the pause is set.
@@ -138,9 +151,14 @@ impl Gate {
             out.starved = Starved::No;
         }
         self.note_states(env.now);
-        if self.out.as_ref().is_some_and(|out| out.outbox.is_empty())
-            && let Some(mut out) = self.out.take()
-        {
+        if self.out.as_ref().is_some_and(|out| out.outbox.is_empty()) {
+            self.give_back(env);
+        }
+    }
+
+    /// Has no more to write.
+    fn give_back(&mut self, env: &mut Env<'_>) {
+        if let Some(mut out) = self.out.take() {
             out.disarm(env.wheel);
             env.pools.give_outgoing(out);
         }

@@ -435,6 +435,9 @@ impl Outbox {
     }
 
     fn pass_begun(&mut self, now: Moment, passed: &mut Vec<Passed>) {
+        if self.begun.is_empty() {
+            return;
+        }
         passed.extend(self.begun.drain(..).map(|begun| begun.passed_at(now)));
     }
 

@@ -26,6 +26,9 @@ pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, ShuttingDown, TrySend,
 
 pub(in crate::http) use outgoing::{Framing, Outgoing, Reins};
 
+/// To copy so much costs about as much as to hand the kernel one piece more.
+const SHORT_MAX: usize = 4 * 1024;
+
 /// A body, before it is known whether it goes (a HEAD request wants only its length).
 #[derive(Debug, Default)]
 pub enum Body {
@@ -130,6 +133,17 @@ impl Body {
     /// Whether it is known to have none.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
+    }
+
+    /// Its bytes, where they are here and so few that they had better go in one piece with the head before them.
+    #[inline]
+    pub(in crate::http) fn short(&self) -> Option<&[u8]> {
+        match self {
+            Body::Empty => Some(&[]),
+            Body::Static(bytes) if bytes.len() <= SHORT_MAX => Some(bytes),
+            Body::Bytes(bytes) if bytes.len() <= SHORT_MAX => Some(bytes),
+            _ => None,
+        }
     }
 }
 

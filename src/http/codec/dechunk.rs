@@ -197,7 +197,7 @@ impl Dechunker {
             return Err(ChunkError::Trailer);
         }
         if !is_forbidden(name) {
-            self.trailers.get_or_insert_default().add_bytes(name, value);
+            self.trailers.get_or_insert_default().add(name, value);
         }
         self.line.clear();
         Ok(())

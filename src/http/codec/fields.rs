@@ -1,7 +1,7 @@
 //! Header fields that go out, in the form in which they go.
 
-use std::fmt;
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -27,7 +27,7 @@ const RESERVED: [&str; 7] =
 
 impl Fields {
     /// Adds a field, beside others of this name.
-    pub fn add(&mut self, name: impl AsRef<str>, value: impl fmt::Display) {
+    pub fn add(&mut self, name: impl AsRef<str>, value: impl FieldValue) {
         let name = name.as_ref();
         if !self.takes(name) {
             return;
@@ -38,26 +38,12 @@ impl Fields {
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
         let start = self.lines.len();
-        // Writing to memory does not fail; what a value says of itself is its own affair.
-        let _ = write!(Text(&mut self.lines), "{value}");
-        self.end_line(start);
-    }
-
-    /// The same, for a value that need not be text.
-    pub fn add_bytes(&mut self, name: impl AsRef<str>, value: &[u8]) {
-        let name = name.as_ref();
-        if !self.takes(name) {
-            return;
-        }
-        self.lines.extend_from_slice(name.as_bytes());
-        self.lines.extend_from_slice(b": ");
-        let start = self.lines.len();
-        self.lines.extend_from_slice(value);
+        value.append_to(&mut self.lines);
         self.end_line(start);
     }
 
     /// Sets a field: those of this name go.
-    pub fn set(&mut self, name: impl AsRef<str>, value: impl fmt::Display) {
+    pub fn set(&mut self, name: impl AsRef<str>, value: impl FieldValue) {
         self.remove(name.as_ref());
         self.add(name, value);
     }
@@ -70,7 +56,7 @@ impl Fields {
         }
         let mut kept = Fields::default();
         for (other, value) in self.iter().filter(|(other, _)| !other.eq_ignore_ascii_case(name)) {
-            kept.add_bytes(other, value);
+            kept.add(other, value);
         }
         *self = kept;
     }
@@ -142,7 +128,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// RFC 9110, section 5.6.2.
 pub(in crate::http) fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&byte| TOKEN[usize::from(byte)])
+    !name.is_empty() && all_among(name, &TOKEN)
 }
 
 const TOKEN: [bool; 256] = letters(b"!#$%&'*+-.^_`|~");
@@ -163,6 +149,57 @@ pub(in crate::http) const fn letters(further: &[u8]) -> [bool; 256] {
     table
 }
 
+/// Whether all of `bytes` are in the table. To look at each costs less than to stop at the first that is not.
+pub(in crate::http) fn all_among(bytes: &[u8], table: &[bool; 256]) -> bool {
+    bytes.iter().fold(true, |all, &byte| all & table[usize::from(byte)])
+}
+
+/// What the value of a field is made from: text, bytes, a number. Anything else that can be shown is one by
+/// `format_args!("{it}")`.
+pub trait FieldValue {
+    /// Appends the value to what goes on the wire. A control character in it will be made a space.
+    fn append_to(&self, line: &mut Vec<u8>);
+}
+
+impl<V: FieldValue + ?Sized> FieldValue for &V {
+    fn append_to(&self, line: &mut Vec<u8>) {
+        V::append_to(self, line);
+    }
+}
+
+/// The formatter of `std` takes longer for a short text than all the rest of its field.
+macro_rules! is_bytes {
+    ($($value:ty),*) => {$(
+        impl FieldValue for $value {
+            fn append_to(&self, line: &mut Vec<u8>) {
+                let bytes: &[u8] = self.as_ref();
+                line.extend_from_slice(bytes);
+            }
+        }
+    )*};
+}
+
+is_bytes!(str, String, [u8], Vec<u8>, HeaderValue);
+
+impl FieldValue for Cow<'_, str> {
+    fn append_to(&self, line: &mut Vec<u8>) {
+        line.extend_from_slice(self.as_bytes());
+    }
+}
+
+macro_rules! is_shown {
+    ($($value:ty),*) => {$(
+        impl FieldValue for $value {
+            fn append_to(&self, line: &mut Vec<u8>) {
+                // Writing to memory does not fail; what a value says of itself is its own affair.
+                let _ = write!(Text(line), "{self}");
+            }
+        }
+    )*};
+}
+
+is_shown!(fmt::Arguments<'_>, u8, u16, u32, u64, usize, i32, i64);
+
 /// Text that is written goes into bytes.
 struct Text<'a>(&'a mut Vec<u8>);
 
@@ -177,7 +214,7 @@ impl From<&HeaderMap> for Fields {
     fn from(map: &HeaderMap) -> Fields {
         let mut fields = Fields::default();
         for (name, value) in map {
-            fields.add_bytes(name, value.as_bytes());
+            fields.add(name, value);
         }
         fields
     }

@@ -8,7 +8,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::http::codec::fields::letters;
+use crate::http::codec::fields::{all_among, letters};
 use crate::http::codec::status::advice;
 use crate::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -265,7 +265,7 @@ impl Request {
         let http11 = self.version == Version::HTTP_11;
         match found.host {
             None if http11 => return Err(bad("The request has no Host field, which HTTP/1.1 needs.")),
-            Some(host) if !host.iter().all(|&b| is_host_byte(b)) => {
+            Some(host) if !all_among(host, &HOST) => {
                 return Err(bad("The Host field is not a host name or an address."));
             }
             _ => {}
@@ -355,10 +355,6 @@ impl<'a> Found<'a> {
 }
 
 /// What a host, a port and an IPv6 address in brackets are written with (RFC 3986, user names left out).
-fn is_host_byte(byte: u8) -> bool {
-    HOST[usize::from(byte)]
-}
-
 const HOST: [bool; 256] = letters(b"-._~:[]%!$&'()*+,;=");
 
 fn broken(bytes: &[u8], status: StatusCode, advice: &'static str) -> Parsed {

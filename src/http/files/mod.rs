@@ -397,7 +397,7 @@ fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTi
         }
     };
     let mut reply = Reply::new(status);
-    reply.fields.add("Content-Type", media);
+    reply.fields.add("Content-Type", format_args!("{media}"));
     add_validators(&mut reply, &validators);
     reply.fields.add("Accept-Ranges", "bytes");
     if status == StatusCode::PARTIAL_CONTENT {

@@ -60,7 +60,7 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
     if let Some(error) = context.matched.refused.take() {
         let mut page = group.errors.as_ref().map_or_else(|| error.page(), |errors| errors(context, &error));
         for (name, value) in error.fields().iter() {
-            page.fields.add_bytes(name, value);
+            page.fields.add(name, value);
         }
         if page.status == StatusCode::OK {
             page.status = error.status();

@@ -44,7 +44,7 @@ impl Reply {
     /// ```
     #[must_use]
     pub fn with_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Reply {
-        self.with("Set-Cookie", cookie.into())
+        self.with("Set-Cookie", format_args!("{}", cookie.into()))
     }
 
     /// Has the client forget a cookie. Path and domain have to be those it was set with.

@@ -76,7 +76,7 @@ impl Cors {
         reply.fields.add("Access-Control-Allow-Methods", &self.methods);
         reply.fields.add("Access-Control-Max-Age", self.max_age.as_secs());
         if let Some(fields) = request.field("access-control-request-headers") {
-            reply.fields.add_bytes("Access-Control-Allow-Headers", fields);
+            reply.fields.add("Access-Control-Allow-Headers", fields);
         }
         Some(reply)
     }
@@ -91,7 +91,7 @@ impl Cors {
         let Some(origin) = request.field("origin").filter(|origin| self.allows(origin)) else { return };
         match self.origins {
             None => fields.add("Access-Control-Allow-Origin", "*"),
-            Some(_) => fields.add_bytes("Access-Control-Allow-Origin", origin),
+            Some(_) => fields.add("Access-Control-Allow-Origin", origin),
         }
         if self.credentials {
             fields.add("Access-Control-Allow-Credentials", "true");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::http::body::BodyError;
-use crate::http::codec::fields::Fields;
+use crate::http::codec::fields::{FieldValue, Fields};
 use crate::http::codec::status::{advice, phrase};
 use crate::http::{Reply, StatusCode};
 use crate::task::{self, Dropped};
@@ -39,7 +39,7 @@ impl HttpError {
 
     /// With one more field in the reply.
     #[must_use]
-    pub fn with(mut self, name: impl AsRef<str>, value: impl fmt::Display) -> HttpError {
+    pub fn with(mut self, name: impl AsRef<str>, value: impl FieldValue) -> HttpError {
         self.fields.add(name, value);
         self
     }
@@ -70,7 +70,7 @@ impl HttpError {
         for (name, value) in
             reply.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"))
         {
-            error.fields.add_bytes(name, value);
+            error.fields.add(name, value);
         }
         error
     }

@@ -13,7 +13,7 @@ use tidegate_poller::moment::Moment;
 #[derive(Debug)]
 pub(super) struct Clock {
     pair: WallClock,
-    /// What the heads of replies say of server and date, as of `second`.
+    /// What the heads of replies say of server and date, as of `second`; before it, how most heads begin.
     second: u64,
     /// Until when it is right, for all that is known.
     right_until: Moment,
@@ -27,7 +27,8 @@ pub(super) struct WallClock {
     wall: SystemTime,
 }
 
-/// Before the date, for it is said together with it.
+/// Before the date, for they are said together with it.
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const SERVER: &[u8] = b"Server: tidegate\r\n";
 
 const RENEW_AFTER: Duration = Duration::from_millis(500);
@@ -39,7 +40,7 @@ impl Clock {
             pair: WallClock { moment: now, wall },
             second: u64::MAX,
             right_until: Moment::FIRST,
-            lines: Vec::with_capacity(64),
+            lines: Vec::with_capacity(128),
         }
     }
 
@@ -61,15 +62,21 @@ impl Clock {
         self.pair.wall(moment)
     }
 
-    /// The lines for server and date at `now`, which is of this turn.
-    pub(super) fn server_and_date(&mut self, now: Moment) -> &[u8] {
+    /// How the head of a reply begins whose status is 200: the lines for status, server and date at `now`, which is of this
+    /// turn.
+    pub(super) fn ok_server_and_date(&mut self, now: Moment) -> &[u8] {
         if now >= self.right_until {
             self.write_lines(now);
         }
         &self.lines
     }
 
-    /// The line for the date at `now`, which is of this turn.
+    /// The lines for server and date.
+    pub(super) fn server_and_date(&mut self, now: Moment) -> &[u8] {
+        &self.ok_server_and_date(now)[OK.len()..]
+    }
+
+    /// The line for the date.
     pub(super) fn date(&mut self, now: Moment) -> &[u8] {
         &self.server_and_date(now)[SERVER.len()..]
     }
@@ -82,6 +89,7 @@ impl Clock {
         if since.as_secs() != self.second {
             self.second = since.as_secs();
             self.lines.clear();
+            self.lines.extend_from_slice(OK);
             self.lines.extend_from_slice(SERVER);
             let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.second));
             // Writing to memory does not fail.

@@ -71,7 +71,7 @@ impl<F: Fn(&mut Series<ExchangeContext>) + 'static> Handler for F {
 /// What belongs to one exchange: the context of its series.
 #[derive(Debug)]
 pub struct ExchangeContext {
-    request: Arc<Request>,
+    pub(super) request: Arc<Request>,
     /// The request's body.
     pub body: RequestBody,
     /// What will be answered; 200 without a body until a handler says otherwise.

@@ -9,7 +9,7 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::{Budget, Limit};
 
 use crate::http::body::Framing;
-use crate::http::codec::fields::Fields;
+use crate::http::codec::fields::{FieldValue, Fields};
 use crate::http::codec::request::Request;
 use crate::http::codec::status::{advice, is_bodiless, phrase};
 use crate::http::server::clock::Clock;
@@ -71,7 +71,7 @@ impl Reply {
     /// Sends the client elsewhere, for good (308) or for now (307): method and body stay what they are.
     pub fn redirect(location: impl fmt::Display, for_good: bool) -> Reply {
         let status = if for_good { StatusCode::PERMANENT_REDIRECT } else { StatusCode::TEMPORARY_REDIRECT };
-        Reply::new(status).with(header::LOCATION, location)
+        Reply::new(status).with(header::LOCATION, format_args!("{location}"))
     }
 
     /// An error page: the status, and a line of advice, as plain text.
@@ -88,7 +88,7 @@ impl Reply {
 
     /// With one more field.
     #[must_use]
-    pub fn with(mut self, name: impl AsRef<str>, value: impl fmt::Display) -> Reply {
+    pub fn with(mut self, name: impl AsRef<str>, value: impl FieldValue) -> Reply {
         self.fields.add(name, value);
         self
     }
@@ -227,21 +227,21 @@ pub(super) fn write_head(
     persistence: Persistence,
 ) {
     out.reserve(HEAD_BYTES + reply.fields.as_bytes().len());
-    match reply.status {
-        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
-        status => {
+    match (reply.status, reply.fields.has_server, reply.fields.has_date) {
+        (StatusCode::OK, false, false) => out.extend_from_slice(clock.ok_server_and_date(now)),
+        (status, has_server, has_date) => {
             out.extend_from_slice(b"HTTP/1.1 ");
             out.extend_from_slice(status.as_str().as_bytes());
             out.push(b' ');
             out.extend_from_slice(phrase(status).as_bytes());
             out.extend_from_slice(b"\r\n");
+            match (has_server, has_date) {
+                (false, false) => out.extend_from_slice(clock.server_and_date(now)),
+                (false, true) => out.extend_from_slice(b"Server: tidegate\r\n"),
+                (true, false) => out.extend_from_slice(clock.date(now)),
+                (true, true) => {}
+            }
         }
-    }
-    match (reply.fields.has_server, reply.fields.has_date) {
-        (false, false) => out.extend_from_slice(clock.server_and_date(now)),
-        (false, true) => out.extend_from_slice(b"Server: tidegate\r\n"),
-        (true, false) => out.extend_from_slice(clock.date(now)),
-        (true, true) => {}
     }
     match framing {
         _ if is_bodiless(reply.status) => {}

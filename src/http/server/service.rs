@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_poller::moment::Moment;
 
 use crate::http::body::FileId;
-use crate::http::codec::request::HeadLimits;
+use crate::http::codec::request::{HeadLimits, Request};
 use crate::http::server::clock::Clock;
 use crate::http::server::handler::{ConnectionData, Handler};
 use crate::http::server::in_use::InUse;
@@ -105,12 +105,22 @@ pub struct Service {
     pub(super) pages: RefCell<InUse<u64, [u8]>>,
     /// What handlers have left with connections, by the connection's number: few do, so that the others pay nothing for it.
     pub(super) data: RefCell<HashMap<u64, Arc<ConnectionData>>>,
+    /// Whether an exchange may leave nothing behind but its reply's bytes: nobody records it, and nothing is to be told
+    /// when its reply begins to go.
+    pub(super) unrecorded: bool,
+    /// State of connections that had something to do, kept for the next that has.
     #[expect(clippy::vec_box, reason = "lent as boxes: a session holds a pointer, not the state")]
     spare: RefCell<Vec<Box<Work>>>,
+    /// Requests of exchanges that are over, for the next ones to be read into.
+    requests: RefCell<Vec<Arc<Request>>>,
+    /// Memory that replies' fields were in.
+    lines: RefCell<Vec<Vec<u8>>>,
 }
 
-/// State of connections that had something to do, kept for the next that has.
+/// How many of each are kept.
 const SPARE_MAX: usize = 32;
+/// The largest memory of fields that is.
+const LINES_KEPT: usize = 4 * 1024;
 
 impl Service {
     /// A service that answers by `handler`, whose series run on `runtime`. `now` is the poller's clock.
@@ -122,7 +132,9 @@ impl Service {
         census: Arc<Census>,
         now: Moment,
     ) -> Service {
+        let has_free_bytes = settings.rate_after > 0 && settings.pacing.limit().is_some();
         Service {
+            unrecorded: sinks.is_empty() && settings.max_requests.is_none() && !has_free_bytes,
             handler,
             runtime,
             settings,
@@ -133,6 +145,8 @@ impl Service {
             pages: RefCell::default(),
             data: RefCell::default(),
             spare: RefCell::default(),
+            requests: RefCell::default(),
+            lines: RefCell::default(),
         }
     }
 
@@ -150,6 +164,32 @@ impl Service {
         if spare.len() < SPARE_MAX {
             work.clear();
             spare.push(work);
+        }
+    }
+
+    /// A request for a head to be read into.
+    pub(super) fn take_request(&self) -> Arc<Request> {
+        self.requests.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a request that nobody needs any more, unless somebody still has it.
+    pub(super) fn give_request(&self, request: Arc<Request>) {
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() < SPARE_MAX && Arc::strong_count(&request) == 1 {
+            requests.push(request);
+        }
+    }
+
+    /// Memory for the fields of a reply.
+    pub(super) fn take_lines(&self) -> Vec<u8> {
+        self.lines.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory that a reply's fields were in, unless they were none or unusually many.
+    pub(super) fn give_lines(&self, memory: Vec<u8>) {
+        let mut lines = self.lines.borrow_mut();
+        if lines.len() < SPARE_MAX && (1..=LINES_KEPT).contains(&memory.capacity()) {
+            lines.push(memory);
         }
     }
 }

@@ -11,7 +11,6 @@ use tidegate_poller::record::Pauses;
 use tidegate_poller::{Budget, Passed};
 
 use crate::http::body::Reins;
-use crate::http::codec::request::Request;
 use crate::http::server::exchange::{Exchange, Front};
 use crate::http::server::incoming::Incoming;
 use crate::http::server::reply::Reply;
@@ -53,10 +52,6 @@ pub(super) struct Work {
     pub(super) reins: Option<Reins>,
     /// The latest reply has gone, by this mark, and the body of its request is still coming: it is recorded after that.
     pub(super) ended: Option<Box<Passed>>,
-    /// The request of an exchange that is over, for the next one to be read into.
-    pub(super) spare: Option<Arc<Request>>,
-    /// Memory for the fields of the next reply.
-    pub(super) lines: Vec<u8>,
 }
 
 /// What a connection spends through for one reply.
@@ -79,8 +74,6 @@ impl Work {
         *self = Work {
             input: std::mem::take(&mut self.input),
             exchanges: std::mem::take(&mut self.exchanges),
-            spare: self.spare.take(),
-            lines: std::mem::take(&mut self.lines),
             front: self.front.take(),
             ..Work::default()
         };
@@ -105,17 +98,8 @@ impl Work {
 
     /// A stream may go on for days: memory that is kept for the next request is not kept for so long.
     pub(super) fn settle_down(&mut self) {
-        self.lines = Vec::new();
-        self.spare = None;
         self.input.shrink_to_fit();
         self.exchanges.shrink_to_fit();
-    }
-
-    /// Keeps the memory that a reply's fields were in, unless they were unusually many.
-    pub(super) fn keep_lines(&mut self, lines: Vec<u8>) {
-        if lines.capacity() <= BUFFER_KEPT {
-            self.lines = lines;
-        }
     }
 
     /// Since when the rest of a request that began then is waited for.

@@ -13,6 +13,7 @@ use super::{HttpSession, Reading};
 use crate::http::StatusCode;
 use crate::http::body::RequestBody;
 use crate::http::codec::fields::Fields;
+use crate::http::codec::request::Request;
 use crate::http::server::exchange::Asked;
 use crate::http::server::handler::{ConnectionData, ExchangeContext};
 use crate::http::server::reply::Reply;
@@ -25,22 +26,50 @@ impl HttpSession {
     pub(super) fn handle(&mut self, io: &mut Io<'_>, body: RequestBody, trailers: Option<Fields>) {
         let Some(exchange) = self.work().exchanges.back() else { return };
         let Asked::Request(request) = &exchange.asked else { return };
-        let (id, request) = (exchange.id, request.clone());
-        self.seat.refresh(io.now());
-        let now = (io.now(), self.seat.clock.borrow().pair());
-        let fields = Fields::in_memory(std::mem::take(&mut self.work().lines));
-        let data = self.data(io.conn_id());
-        let mut series = Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data));
+        let request = request.clone();
+        let mut series = self.series(io, request, body);
         series.context.trailers = trailers.map(Box::new);
-        self.seat.handler.handle(&mut series);
-        // Also where the exchange is cut later, the next one finds what it left.
-        self.keep(io.conn_id(), series.context.connection.as_ref());
+        self.call_handler(io, &mut series);
         if series.is_over() {
             // Most are: the reply is taken from where it lies.
-            series.context.body = RequestBody::None;
-            self.seat.handler.finish(&mut series.context, Ok(()));
+            self.finish_series(&mut series);
             return self.reply_by(io, &mut series.context.reply);
         }
+        self.go_on_with(io, series);
+    }
+
+    /// A series for a request.
+    #[inline]
+    pub(super) fn series(
+        &self,
+        io: &Io<'_>,
+        request: Arc<Request>,
+        body: RequestBody,
+    ) -> Series<ExchangeContext> {
+        self.seat.refresh(io.now());
+        let now = (io.now(), self.seat.clock.borrow().pair());
+        let fields = Fields::in_memory(self.seat.take_lines());
+        let data = self.data(io.conn_id());
+        Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data))
+    }
+
+    #[inline]
+    pub(super) fn call_handler(&mut self, io: &Io<'_>, series: &mut Series<ExchangeContext>) {
+        self.seat.handler.handle(series);
+        // Also where the exchange is cut later, the next one finds what it left.
+        self.keep(io.conn_id(), series.context.connection.as_ref());
+    }
+
+    /// Has the last word on a series that is over said.
+    #[inline]
+    pub(super) fn finish_series(&self, series: &mut Series<ExchangeContext>) {
+        series.context.body = RequestBody::None;
+        self.seat.handler.finish(&mut series.context, Ok(()));
+    }
+
+    /// Starts what the handler has left to be done for the latest request.
+    pub(super) fn go_on_with(&mut self, io: &mut Io<'_>, series: Series<ExchangeContext>) {
+        let Some(id) = self.work().exchanges.back().map(|exchange| exchange.id) else { return };
         match series.end_now() {
             Ok(ended) => self.answered(io, ended),
             Err(series) => {

@@ -16,9 +16,11 @@
 //!
 //! A client may send requests ahead. At most 16 replies wait, none behind a stream or a reply with a pace of its own, and
 //! none is added while the outbox is above its high watermark: then nothing is read either, and the client's window closes. An idle connection has no
-//! buffer at all: what a request needs is in [`Work`], lent by the service while there is something to do.
+//! buffer at all: what a request needs is in [`Work`], lent by the service while there is something to do. Where nobody
+//! records, most exchanges leave nothing there at all: see `at_once`.
 
 mod answer;
+mod at_once;
 mod bodies;
 mod patience;
 mod replies;
@@ -61,6 +63,8 @@ pub(in crate::http) struct HttpSession {
     has_data: bool,
     /// The next reply is the last: the server is stopping, or what follows could be a body or a request.
     last_next: bool,
+    /// A reply has freed bytes of its connection's limit: some may be left, which are not the next one's.
+    has_freed: bool,
     /// The phase in which the end was decided on, once it was.
     ended_in: Option<Phase>,
 }
@@ -96,6 +100,7 @@ impl HttpSession {
             reading_paused: false,
             peer_finished: false,
             last_next: false,
+            has_freed: false,
             ended_in: None,
         }
     }
@@ -121,12 +126,19 @@ impl Session for HttpSession {
         if self.reading == Reading::Shut {
             return;
         }
+        let mut first = None;
+        if self.is_at_rest(io) {
+            match self.answer_at_once(io, bytes) {
+                Some(read) => first = Some(read),
+                None => return,
+            }
+        }
         let now = io.now();
         let work = self.work();
         work.latest = Some(now);
         if work.input.is_empty() {
             work.head_since = Some(now);
-            let used = self.advance(io, bytes);
+            let used = self.advance(io, bytes, first);
             if let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
                 self.work().input.extend_from_slice(rest);
             }

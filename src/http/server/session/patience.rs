@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_poller::Io;
-use tidegate_poller::moment::Moment;
+use tidegate_poller::moment::{Moment, NANOS_PER_MS};
 use tidegate_poller::record::{ConnectionRecord, End, Reason};
 
 use super::{HttpSession, PATIENCE, Reading, moment_after};
@@ -115,7 +115,8 @@ impl HttpSession {
     /// Closes a connection on which nothing is under way, and was not for `quiet`.
     fn finish_idle(&mut self, io: &mut Io<'_>, end: End, quiet: Duration) {
         self.finish(io, end, Phase::Idle);
-        if quiet >= QUIET {
+        // A reply that left nothing else behind may still be going.
+        if quiet >= QUIET && io.queued() == 0 {
             io.abort(end);
         }
     }
@@ -185,7 +186,8 @@ impl HttpSession {
     pub(super) fn set_deadline(&mut self, io: &mut Io<'_>, deadline: Option<Moment>) {
         self.deadline = deadline;
         let Some(deadline) = deadline else { return };
-        let deadline_ms = u32::try_from((deadline - self.opened).as_millis() + 1).unwrap_or(u32::MAX);
+        let deadline_ms = deadline.nanos_since(self.opened) / NANOS_PER_MS + 1;
+        let deadline_ms = u32::try_from(deadline_ms).unwrap_or(u32::MAX);
         if let Some(timer) = self.timer {
             if self.timer_at_ms <= deadline_ms {
                 return;
@@ -199,6 +201,10 @@ impl HttpSession {
     /// The peer let the deadline pass.
     pub(super) fn out_of_time(&mut self, io: &mut Io<'_>) {
         self.deadline = None;
+        if self.work.is_none() && io.queued() > 0 {
+            // The time that a reply takes is not its client's.
+            return self.settle(io);
+        }
         let partial = self.work.as_ref().and_then(|work| work.partial_head());
         if self.reading == Reading::Body {
             if let Some(incoming) = self.work().incoming.take() {

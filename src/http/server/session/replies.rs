@@ -1,7 +1,5 @@
 //! The writing side of a connection: a reply goes into the outbox between two marks.
 
-use std::sync::Arc;
-
 use tidegate_poller::record::{End, Reason};
 use tidegate_poller::{Chunk, Direction, Edge, Io, Mark, Passed};
 
@@ -12,9 +10,6 @@ use crate::http::server::exchange::{Asked, Connection, Exchange, Phase, ReplyFac
 use crate::http::server::reply::{Persistence, Reply, ReplyPacing, sends_body, write_head};
 use crate::http::server::work::Paced;
 use crate::http::{Body, Version};
-
-/// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
-const BODY_INLINE_MAX: usize = 4 * 1024;
 
 impl HttpSession {
     /// Queues the reply to the latest request, or keeps it until the way is clear for it.
@@ -106,7 +101,7 @@ impl HttpSession {
         };
         write_head(&mut out, reply, (&mut self.seat.clock.borrow_mut(), now), framing, persistence);
         let head_len = out.len() as u64;
-        self.work().keep_lines(reply.fields.take_memory());
+        self.seat.give_lines(reply.fields.take_memory());
         let Some(exchange) = self.work().exchanges.back_mut() else { return };
         let with_body = sends_body(exchange.asked.method(), reply.status);
         let body_len = match framing {
@@ -119,6 +114,7 @@ impl HttpSession {
         // Nobody is told when it begins where there are no records, nor is anything exempt from no limit.
         let recorded = !self.seat.sinks.is_empty();
         let begins = recorded || pacing.is_some() || self.seat.settings.pacing.limit().is_some();
+        self.has_freed |= after.is_some();
         if let Some(work) = self.work.as_mut().filter(|work| recorded && work.exchanges.len() == 1) {
             work.set_front(now, io.sums().pauses);
         }
@@ -128,40 +124,36 @@ impl HttpSession {
         if begins {
             io.mark(Mark { id, edge: Edge::Begin { free } });
         }
+        if let Some(bytes) = reply.body.short().filter(|_| with_body) {
+            out.extend_from_slice(bytes);
+        }
         match std::mem::take(&mut reply.body) {
-            Body::Static(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
-                out.extend_from_slice(bytes);
-                io.send(out);
-            }
-            Body::Static(bytes) if with_body => {
+            body if !with_body || body.short().is_some() => io.send(out),
+            Body::Empty => io.send(out),
+            Body::Static(bytes) => {
                 io.send(out);
                 io.send(bytes);
             }
-            Body::Bytes(bytes) if with_body && bytes.len() <= BODY_INLINE_MAX => {
-                out.extend_from_slice(&bytes);
-                io.send(out);
-            }
-            Body::Bytes(bytes) if with_body => {
+            Body::Bytes(bytes) => {
                 io.send(out);
                 io.send(bytes);
             }
-            Body::Part { bytes, range } if with_body => {
+            Body::Part { bytes, range } => {
                 io.send(out);
                 io.send(Chunk::Shared(bytes, range));
             }
-            Body::Page { bytes, hash } if with_body => {
+            Body::Page { bytes, hash } => {
                 io.send(out);
                 io.send(self.seat.pages.borrow_mut().share(hash, bytes, |a, b| a == b));
             }
-            Body::File { file, id, offset, len } if with_body => {
+            Body::File { file, id, offset, len } => {
                 io.send(out);
                 io.send_file(self.seat.files.borrow_mut().share(id, file, |_, _| true), offset, len);
             }
-            Body::Stream(stream) if with_body => {
+            Body::Stream(stream) => {
                 io.send(out);
                 self.send_stream(io, stream, framing);
             }
-            _ => io.send(out),
         }
         io.mark(Mark { id, edge: Edge::End });
     }
@@ -255,7 +247,8 @@ impl HttpSession {
         }
         let request = exchange.take_request();
         work.exchanges.pop_front();
-        // Unless somebody else still has it.
-        work.spare = request.filter(|request| Arc::strong_count(request) == 1);
+        if let Some(request) = request {
+            seat.give_request(request);
+        }
     }
 }

@@ -18,15 +18,21 @@ use crate::http::{Method, StatusCode};
 const AHEAD_MAX: usize = 16;
 
 impl HttpSession {
-    /// Uses what it can of `input`; says how much.
-    pub(super) fn advance(&mut self, io: &mut Io<'_>, input: &[u8]) -> usize {
+    /// Uses what it can of `input`; says how much. `first` is what was read at its front already, if that was.
+    pub(super) fn advance(
+        &mut self,
+        io: &mut Io<'_>,
+        input: &[u8],
+        mut first: Option<(Parsed, Arc<Request>)>,
+    ) -> usize {
         let mut used = 0;
         loop {
             let rest = &input[used..];
             match self.reading {
                 Reading::Head if rest.is_empty() || !self.may_answer(io) => break,
-                Reading::Head => match self.parse(rest) {
-                    (Parsed::Partial, _) => {
+                Reading::Head => match first.take().unwrap_or_else(|| self.parse(rest)) {
+                    (Parsed::Partial, request) => {
+                        self.seat.give_request(request);
                         self.work().partial = Some(rest.len());
                         break;
                     }
@@ -56,26 +62,22 @@ impl HttpSession {
     }
 
     /// Reads a head into the request of an exchange that is over, where there is one.
-    fn parse(&mut self, bytes: &[u8]) -> (Parsed, Arc<Request>) {
-        let limits = self.seat.settings.head_limits;
-        let mut request = self.work().spare.take().unwrap_or_default();
+    pub(super) fn parse(&self, bytes: &[u8]) -> (Parsed, Arc<Request>) {
+        let limits = &self.seat.settings.head_limits;
+        let mut request = self.seat.take_request();
         if Arc::get_mut(&mut request).is_none() {
             // Somebody who once had it has a weak hold on it still.
             request = Arc::default();
         }
         let Some(head) = Arc::get_mut(&mut request) else { return (Parsed::Partial, request) };
-        let parsed = parse(bytes, &limits, head);
-        if matches!(parsed, Parsed::Partial) {
-            self.work().spare = Some(request);
-            return (parsed, Arc::default());
-        }
+        let parsed = parse(bytes, limits, head);
         (parsed, request)
     }
 
     pub(super) fn advance_input(&mut self, io: &mut Io<'_>) {
         let mut input = std::mem::take(&mut self.work().input);
         self.work().partial = None;
-        let used = self.advance(io, &input);
+        let used = self.advance(io, &input, None);
         input.drain(..used);
         self.work().input = input;
     }
