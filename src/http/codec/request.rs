@@ -51,9 +51,17 @@ pub struct Request {
     keep_alive: bool,
     expects_continue: bool,
     body_length: Option<u64>,
+    /// It was understood: the latest head that was read into it was not refused.
+    understood: bool,
 }
 
 impl Request {
+    /// Whether `bytes` begin with this very request, byte for byte.
+    #[inline]
+    pub(in crate::http) fn is_at_front_of(&self, bytes: &[u8]) -> bool {
+        self.understood && bytes.starts_with(&self.raw)
+    }
+
     /// The method.
     pub fn method(&self) -> &Method {
         &self.method
@@ -237,6 +245,7 @@ impl Request {
         limits: &HeadLimits,
     ) -> Result<(), Fault> {
         let method_text = head.method.unwrap_or_default().as_bytes();
+        self.understood = false;
         self.raw.clear();
         self.raw.extend_from_slice(raw);
         if self.method.as_str().as_bytes() != method_text {
@@ -256,6 +265,7 @@ impl Request {
         if self.target().len() > limits.target {
             return Err((StatusCode::URI_TOO_LONG, advice(StatusCode::URI_TOO_LONG)));
         }
+        self.understood = true;
         Ok(())
     }
 

@@ -53,6 +53,19 @@ fn a_head_is_read() {
 }
 
 #[test]
+fn a_request_that_comes_again_is_known_and_one_that_was_refused_is_not() {
+    let (first, other) = (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut request = Request::default();
+    assert!(!request.is_at_front_of(b"") && !request.is_at_front_of(first));
+    super::parse(first, &HeadLimits::default(), &mut request);
+    assert!(request.is_at_front_of(first) && request.is_at_front_of(&[&first[..], b"GET"].concat()));
+    assert!(!request.is_at_front_of(other) && !request.is_at_front_of(&first[..first.len() - 1]));
+    let without_host = b"GET /a HTTP/1.1\r\n\r\n";
+    let parsed = super::parse(without_host, &HeadLimits::default(), &mut request);
+    assert!(matches!(parsed, Parsed::Refused(_)) && !request.is_at_front_of(without_host));
+}
+
+#[test]
 fn leading_blank_lines_belong_to_the_head() {
     let text = b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let (Parsed::Head { consumed }, request) = parse(text) else { panic!() };

@@ -63,15 +63,22 @@ impl HttpSession {
 
     /// Reads a head into the request of an exchange that is over, where there is one.
     pub(super) fn parse(&self, bytes: &[u8]) -> (Parsed, Arc<Request>) {
-        let limits = &self.seat.settings.head_limits;
         let mut request = self.seat.take_request();
-        if Arc::get_mut(&mut request).is_none() {
-            // Somebody who once had it has a weak hold on it still.
-            request = Arc::default();
+        if let Some(head) = Arc::get_mut(&mut request) {
+            return (self.parse_into(head, bytes), request);
         }
-        let Some(head) = Arc::get_mut(&mut request) else { return (Parsed::Partial, request) };
-        let parsed = parse(bytes, limits, head);
-        (parsed, request)
+        // Somebody who once had it has a weak hold on it still.
+        let mut fresh = Request::default();
+        (self.parse_into(&mut fresh, bytes), Arc::new(fresh))
+    }
+
+    fn parse_into(&self, request: &mut Request, bytes: &[u8]) -> Parsed {
+        if request.is_at_front_of(bytes) {
+            // The same bytes within the same limits are the same request: what a client asks again and again, or a crowd of
+            // them asks at once, is read once.
+            return Parsed::Head { consumed: request.head_len() };
+        }
+        parse(bytes, &self.seat.settings.head_limits, request)
     }
 
     pub(super) fn advance_input(&mut self, io: &mut Io<'_>) {
