@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::scratch::Scratch;
 use crate::servers::missing;
 use crate::sys::{self, Tell};
 
@@ -17,11 +18,30 @@ pub struct Load<'a> {
     pub path: &'a str,
     /// How many connections.
     pub connections: usize,
-    /// Whether they are kept, or the server is asked to close each after its reply.
-    pub keep_alive: bool,
+    /// What follows what on them.
+    pub asking: Asking,
     /// For how long.
     pub span: Duration,
 }
+
+/// What follows what on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// The same request again and again.
+    Again,
+    /// Each request another, by its path and a field: nothing that was learned from one can be used for the next.
+    Another,
+    /// The server is asked to close after each reply.
+    Anew,
+}
+
+/// Makes each request another.
+const ANOTHER: &str = "local n = 0
+request = function()
+  n = n + 1
+  return wrk.format('GET', wrk.path .. '?' .. n, { ['X-Request-Id'] = n })
+end
+";
 
 /// What wrk says of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,8 +66,15 @@ pub fn run(load: &Load<'_>) -> io::Result<Report> {
     command.args(["--threads", "1", "--latency", "--connections"]).arg(load.connections.to_string());
     // It counts whole seconds only, and is stopped before they are over.
     command.arg("--duration").arg(format!("{}s", load.span.as_secs() + 10));
-    if !load.keep_alive {
+    if load.asking == Asking::Anew {
         command.args(["--header", "Connection: close"]);
+    }
+    // It goes when wrk has ended.
+    let scripts = Scratch::new("wrk")?;
+    if load.asking == Asking::Another {
+        let script = scripts.path().join("another.lua");
+        std::fs::write(&script, ANOTHER)?;
+        command.arg("--script").arg(script);
     }
     command.arg(format!("http://{}{}", load.to, load.path));
     let child = command

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Bench, Figures, Measured, Sample};
+use super::{Asking, Bench, Figures, Measured, Sample};
 use crate::account::{Account, Memory};
 use crate::figures::Window;
 use crate::servers::{Server, Wish};
@@ -18,10 +18,10 @@ pub fn run(
     server: &Server,
     label: &str,
     connections: usize,
-    keep_alive: bool,
+    asking: Asking,
 ) -> io::Result<Vec<Sample>> {
     let running = bench.start(server, Wish::default())?;
-    let load = |span| Load { to: running.address(), path: "/hello", connections, keep_alive, span };
+    let load = |span| Load { to: running.address(), path: "/hello", connections, asking, span };
     // Buffers, branch predictors and the clients' ports: the first second is not like the others.
     wrk::run(&load(bench.span_or(1, QUICK_WARM_UP)))?;
     let pids = running.processes();

@@ -2,7 +2,7 @@
 
 use super::Bound::{AtLeastOf, AtLeastOfAll, AtMost, AtMostOf, AtMostOfAll};
 use super::Pick::Median;
-use super::{Case, Load, Ours, Peer, Reach};
+use super::{Asking, Case, Load, Ours, Peer, Reach};
 
 /// All of them, in the order of the table.
 pub const HTTP: &[Case] = &[
@@ -10,7 +10,7 @@ pub const HTTP: &[Case] = &[
         name: "hello-64",
         title: "Hello on 64 connections",
         ours: Ours::Hello,
-        load: Load::Hello { connections: 64, keep_alive: true },
+        load: Load::Hello { connections: 64, asking: Asking::Again },
         variants: WITH_AND_WITHOUT_LIMITS,
         peers: ALL_PEERS,
         reach: &[
@@ -24,7 +24,7 @@ pub const HTTP: &[Case] = &[
         name: "hello-256",
         title: "Hello on 256 connections",
         ours: Ours::Hello,
-        load: Load::Hello { connections: 256, keep_alive: true },
+        load: Load::Hello { connections: 256, asking: Asking::Again },
         variants: WITH_AND_WITHOUT_LIMITS,
         peers: ALL_PEERS,
         reach: &[
@@ -38,7 +38,7 @@ pub const HTTP: &[Case] = &[
         name: "hello-1000",
         title: "Hello on 1,000 connections",
         ours: Ours::Hello,
-        load: Load::Hello { connections: 1000, keep_alive: true },
+        load: Load::Hello { connections: 1000, asking: Asking::Again },
         variants: WITH_AND_WITHOUT_LIMITS,
         peers: ALL_PEERS,
         reach: &[
@@ -49,10 +49,19 @@ pub const HTTP: &[Case] = &[
         ],
     },
     Case {
+        name: "varied",
+        title: "Hello on 64 connections, each request another",
+        ours: Ours::Hello,
+        load: Load::Hello { connections: 64, asking: Asking::Another },
+        variants: &[("tidegate", &[])],
+        peers: ALL_PEERS,
+        reach: &[AHEAD],
+    },
+    Case {
         name: "close",
         title: "A new connection for each request, 64 at a time",
         ours: Ours::Hello,
-        load: Load::Hello { connections: 64, keep_alive: false },
+        load: Load::Hello { connections: 64, asking: Asking::Anew },
         variants: &[("tidegate", &[])],
         // Raw epoll never closes first: it cannot do this.
         peers: &[Peer::Nginx, Peer::Hyper],

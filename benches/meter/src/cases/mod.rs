@@ -27,6 +27,7 @@ use crate::figures::Window;
 use crate::scratch;
 use crate::servers::{Running, Server, Wish};
 use crate::sys;
+pub use crate::wrk::Asking;
 
 /// Figures of one run, by name. The names are those of the JSON output.
 pub type Figures = BTreeMap<&'static str, f64>;
@@ -120,8 +121,8 @@ pub enum Load {
     Hello {
         /// How many connections.
         connections: usize,
-        /// Whether each is kept, or a new one is made for each request.
-        keep_alive: bool,
+        /// What they ask.
+        asking: Asking,
     },
     /// Downloads over TLS, one at a time.
     Tls,
@@ -283,9 +284,7 @@ impl Case {
             Load::Unlimited => unlimited::run(bench, server, label),
             Load::Flat { connections, rate } => flat::run(bench, server, label, connections, rate),
             Load::Idle { connections } => idle::run(bench, server, label, connections),
-            Load::Hello { connections, keep_alive } => {
-                hello::run(bench, server, label, connections, keep_alive)
-            }
+            Load::Hello { connections, asking } => hello::run(bench, server, label, connections, asking),
             Load::Tls => tls::run(bench, server, label),
         }
     }

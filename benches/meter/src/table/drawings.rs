@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::cases::{Case, Load, Pick};
+use crate::cases::{Asking, Case, Load, Pick};
 use crate::plot::{self, Bars, COLOURS, Frame, Series};
 use crate::report::Group;
 
@@ -46,7 +46,7 @@ fn draw_download(folder: &Path, case: &Case, groups: &[Group]) -> io::Result<()>
 
 /// Requests per CPU second: for each case of them, a bar for each contestant.
 fn draw_requests(folder: &Path, results: &[(&Case, Vec<Group>)]) -> io::Result<()> {
-    let of_requests = |case: &Case| matches!(case.load, Load::Hello { keep_alive: true, .. });
+    let of_requests = |case: &Case| matches!(case.load, Load::Hello { asking: Asking::Again, .. });
     let results: Vec<_> = results.iter().filter(|(case, _)| of_requests(case)).collect();
     let Some((_, contestants)) = results.first() else { return Ok(()) };
     let bars: Vec<Bars> = contestants
