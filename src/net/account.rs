@@ -113,6 +113,13 @@ impl Account {
         }
     }
 
+    /// How many bytes of what goes out lie before this mark in it.
+    #[cfg(feature = "http")]
+    pub(crate) fn gone_before(&self, mark: &Passed) -> u64 {
+        let begun = self.out.as_ref().and_then(|out| out.begun);
+        begun.map_or(0, |begun| mark.offset.saturating_sub(begun.offset))
+    }
+
     /// When the first byte of what came in came; a server's request is handed over when it is whole.
     pub(crate) fn handed_over(&self) -> Moment {
         self.first_in.unwrap_or(self.started)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End};
-use tidegate_poller::{Budget, Direction, Io};
+use tidegate_poller::{Budget, Direction, Io, Passed};
 
 use super::again::{self, Redirect};
 use super::client::{Call, Shared};
@@ -174,6 +174,13 @@ impl Attempt {
     /// Whether the reply was handed over with its head, so that there is no going back.
     pub(super) fn is_delivered(&self) -> bool {
         self.reply.as_ref().is_some_and(|reply| matches!(reply.then, Then::Delivered))
+    }
+
+    /// The request has gone up to this mark behind a piece of its body.
+    pub(super) fn piece_sent(&self, mark: &Passed) {
+        if let Some(progress) = &self.call.work.options.progress {
+            progress.set_sent(self.account.gone_before(mark).saturating_sub(self.account.head_out));
+        }
     }
 
     /// The reply is whole: records the exchange, and has what follows it done.

@@ -121,7 +121,7 @@ impl Coding {
         if self.ended { Ok(()) } else { Err(Broken(self.name())) }
     }
 
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self.decoder {
             Decoder::Flate(_) => "gzip",
             Decoder::Brotli(_) => "br",

@@ -15,6 +15,7 @@ mod send;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End};
 use tidegate_poller::{Edge, Io, Moment, Passed, Reason, Session};
@@ -27,6 +28,10 @@ use super::url::Scheme;
 use crate::net::patience::Patience;
 use crate::net::protocol::Waited;
 use prepare::Tunnel;
+use send::PIECE;
+
+/// How long a connection of no use has until what makes it so was read: more than a turn of the poller.
+const UNREAD_PATIENCE: Duration = Duration::from_millis(10);
 
 pub(super) struct ClientSession {
     endpoint: Arc<Endpoint>,
@@ -100,11 +105,18 @@ impl ClientSession {
         }
     }
 
-    /// Has an idle connection serve a call.
-    pub(super) fn start(&mut self, io: &mut Io<'_>, mut call: Call) {
+    /// Serves a further call. Gives it back where the server has ended the connection, or has said something on it that
+    /// nobody asked for, and that must not be taken for the answer to this.
+    pub(super) fn start(&mut self, io: &mut Io<'_>, mut call: Call) -> Option<Call> {
+        if io.has_unread() {
+            // The next visit reads it, and closes. Where it was nothing, a ticket of TLS, the connection is closed all the same.
+            self.patience.set(io, Some((io.now() + UNREAD_PATIENCE, Why::Idle)), None);
+            return Some(call);
+        }
         call.stop_timer(&self.shared().runtime);
         call.work.facts.pool_wait = Some(io.now().max(call.work.attempt_began) - call.work.attempt_began);
         self.begin(io, call, true);
+        None
     }
 
     /// Nobody waits for the response any more.
@@ -171,13 +183,18 @@ impl Session for ClientSession {
     }
 
     fn passed(&mut self, io: &mut Io<'_>, mark: Passed) {
-        let Some(current) = self.current.as_mut().filter(|current| current.account.id == mark.id) else {
+        let Some(current) = self.current.as_mut().filter(|current| current.account.id == mark.id & !PIECE)
+        else {
             return;
         };
         match mark.edge {
             Edge::Begin { .. } => current.account.begun(mark),
+            Edge::End if mark.id & PIECE != 0 => current.piece_sent(&mark),
             Edge::End => {
                 current.account.sent(mark);
+                if let Some(progress) = &current.call.work.options.progress {
+                    progress.end();
+                }
                 self.wait_for_more(io);
             }
         }
