@@ -131,16 +131,21 @@ fn a_stall_at_each_place_ends_in_time() {
         caller.is_left();
     });
     const SOON: Duration = Duration::from_millis(20);
-    let asks =
-        Asks::with(|settings| (settings.first_byte_timeout, settings.next_byte_timeout) = (SOON, SOON));
+    // On a busy machine the first byte may be late, where it is not what is waited for.
+    let hasty = Asks::with(|settings| settings.first_byte_timeout = SOON);
+    let asks = Asks::with(|settings| settings.next_byte_timeout = SOON);
     for cut in 0..REPLY.len() {
-        let waited = if cut == 0 { Waited::FirstByte } else { Waited::NextByte };
+        let (asks, waited) = match cut {
+            0 => (&hasty, Waited::FirstByte),
+            _ => (&asks, Waited::NextByte),
+        };
         match asks.get(&server.url("/")) {
             Err(ClientError::Timeout(late)) if late == waited => {}
             other => panic!("stalled at {cut}: {other:?}"),
         }
     }
-    asks.keeps.counts(REPLY.len(), REPLY.len());
+    hasty.keeps.counts(1, 1);
+    asks.keeps.counts(REPLY.len() - 1, REPLY.len() - 1);
 }
 
 #[test]
