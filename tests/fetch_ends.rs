@@ -192,6 +192,8 @@ fn proxies_that_cannot_be_used_are_refused_in_words() {
     let mut command = fetch.command(&[&server.url("/x")]);
     command.env("http_proxy", "socks5://127.0.0.1:1").env("no_proxy", "10.0.0.0/8 127.0.0.0/8");
     assert_eq!(code(&command.output().unwrap()), 0);
+    let mut command = fetch.command(&[&server.url("/x"), "--proxy", ""]);
+    assert_eq!(code(&command.env("http_proxy", "socks5://127.0.0.1:1").output().unwrap()), 0);
 }
 
 #[test]

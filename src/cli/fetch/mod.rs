@@ -115,9 +115,11 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
 }
 
 fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
-    let proxies = match &args.proxy {
+    let defaults = ClientSettings::default();
+    let proxies = match args.proxy.as_deref() {
+        Some("") => Proxies::none(),
         Some(url) => Proxies::all(url).map_err(|error| Failure::usage(&format!("--proxy: {error}")))?,
-        None => Proxies::from_env(),
+        None => defaults.proxies.clone(),
     };
     let budget = |name| args.total_rate.map(|rate| Budget::builder(name).rate(rate).build());
     let tls = match (&args.cacert, args.insecure) {
@@ -142,7 +144,7 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
             egress_budget: budget("all uploads"),
             ..Spending::default()
         },
-        ..ClientSettings::default()
+        ..defaults
     })
 }
 
