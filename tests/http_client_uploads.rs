@@ -98,13 +98,13 @@ fn how_far_an_upload_has_gone_is_seen_meanwhile() {
         ("a stream of known length", Body::Stream(StreamBody::new(Bytes(LEN)).with_len(LEN as u64))),
         ("a stream", Body::Stream(StreamBody::new(Bytes(LEN)))),
     ];
-    // 0.4 s: about 25 times as long as a paced write takes to come round.
-    let limit = Limit::new("each", Some(1_500_000));
+    // 0.6 s: six times as long as it is looked how far it is.
+    let limit = Limit::new("each", Some(1_000_000));
     for (name, body) in bodies {
         let upload = asks.client.put(server.url("/"), body).upload_limit(&limit);
         let (seen, response) = watch(&asks, upload);
         assert_eq!(response.unwrap().text(), LEN.to_string(), "{name}");
-        assert!(seen.len() >= 6 && seen.is_sorted(), "{name}: {seen:?}");
+        assert!(seen.len() >= 5 && seen.is_sorted(), "{name}: {seen:?}");
         assert_eq!(seen.last(), Some(&(LEN as u64)), "{name}");
     }
     // A small one, which lies in its head's buffer, and none at all.
@@ -134,7 +134,7 @@ fn what_waits_to_go_has_not_gone() {
         std::thread::yield_now();
     }
     // The server takes nothing yet: what the kernels hold is all that goes, however long one looks.
-    for _ in 0..100 {
+    for _ in 0..300 {
         assert!(progress.sent_bytes() < LARGE as u64 / 2);
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -159,7 +159,7 @@ fn an_upload_that_is_made_again_is_counted_anew_and_one_that_is_refused_stays_wh
         caller.is_left();
     });
     let asks = Asks::with(|settings| (settings.max_retries, settings.continue_above) = (1, u64::MAX));
-    let limit = Limit::new("each", Some(3_000_000));
+    let limit = Limit::new("each", Some(600_000));
     let upload = |url: String| asks.client.put(url, vec![7; LEN]).upload_limit(&limit);
     let (seen, response) = watch(&asks, upload(server.url("/")));
     let response = response.unwrap();
@@ -352,11 +352,11 @@ mod over_tls {
             assert_eq!((response.status.as_u16(), response.bytes().len()), (413, REPLY));
             assert_eq!(python.line(), "closed");
         }
-        let limit = Limit::new("each", Some(1_500_000));
+        let limit = Limit::new("each", Some(1_000_000));
         let upload = asks.client.put(&url, vec![7; LEN]).upload_limit(&limit);
         let (seen, response) = watch(&asks, upload);
         assert_eq!(response.unwrap().text(), LEN.to_string());
-        assert!(seen.len() >= 6 && seen.is_sorted(), "{seen:?}");
+        assert!(seen.len() >= 5 && seen.is_sorted(), "{seen:?}");
         assert_eq!(seen.last(), Some(&(LEN as u64)));
     }
 }

@@ -113,11 +113,11 @@ impl Account {
         }
     }
 
-    /// How many bytes of what goes out lie before this mark in it.
+    /// How many bytes of what goes out have gone, where the socket has moved so many.
     #[cfg(feature = "http")]
-    pub(crate) fn gone_before(&self, mark: &Passed) -> u64 {
+    pub(crate) fn gone_by(&self, sums: &Sums) -> u64 {
         let begun = self.out.as_ref().and_then(|out| out.begun);
-        begun.map_or(0, |begun| mark.offset.saturating_sub(begun.offset))
+        begun.map_or(0, |begun| sums.plain_out.saturating_sub(begun.offset))
     }
 
     /// When the first byte of what came in came; a server's request is handed over when it is whole.

@@ -1,13 +1,13 @@
 //! How far the body of a request has gone, for whoever asks.
 //!
-//! A body in memory or in a file lies in the outbox at once, and goes without a word of the session. Where somebody asks, it is
-//! queued in pieces with a mark behind each, a bounded number of them; where nobody does, in one. A stream is counted when
-//! it is pulled: the gate pulls when all that it pulled before has gone.
+//! A body in memory or in a file lies in the outbox at once, and goes without a word of the session; but the socket's ledger
+//! knows how many bytes went. Where somebody asks, the session looks there from time to time. A stream is counted when it
+//! is pulled: the gate pulls when all that it pulled before has gone.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidegate_poller::Pull;
 
@@ -36,15 +36,14 @@ struct Counts {
     there: AtomicU64,
 }
 
-/// The most pieces a body is queued in. Each costs about a system call; a bar is hardly ever longer.
-const PIECES_MAX: u64 = 64;
-/// The least that a piece has, but the last one: a record of TLS.
-const PIECE_MIN_BYTES: u64 = 16 * 1024;
+/// How often the session looks: as often as a person sees a bar move smoothly. Each time costs a wake-up of its poller, some
+/// 10 to 200 µs.
+pub(super) const LOOKED_EVERY: Duration = Duration::from_millis(100);
 
 impl UploadProgress {
     /// Bytes of the body that the kernel has taken from us, framing not counted: not those that wait for a rate, or for the
-    /// server to take what went before. It grows in steps of a 64th of a body whose length is known (16 KiB where that is
-    /// more), and of 64 KiB at most where it is not. It starts anew where the request is sent again.
+    /// server to take what went before. A tenth of a second old at most; of a stream, 64 KiB behind at most. It starts anew
+    /// where the request is sent again.
     pub fn sent_bytes(&self) -> u64 {
         self.0.sent.load(Ordering::Relaxed)
     }
@@ -70,17 +69,6 @@ impl fmt::Debug for UploadProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UploadProgress").field("sent_bytes", &self.sent_bytes()).finish()
     }
-}
-
-/// The pieces in which a body of this length is queued.
-pub(super) fn pieces(len: u64, asked: bool) -> impl Iterator<Item = Range<u64>> {
-    let piece = if asked { len.div_ceil(PIECES_MAX).max(PIECE_MIN_BYTES) } else { u64::MAX };
-    let mut at = 0_u64;
-    std::iter::from_fn(move || {
-        let start = at;
-        at = start.saturating_add(piece).min(len);
-        (start < len).then_some(start..at)
-    })
 }
 
 /// A stream whose bytes are counted.
@@ -120,8 +108,6 @@ impl BodySource for Counted {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     /// Makes so many bytes.
@@ -151,22 +137,5 @@ mod tests {
         assert_eq!(progress.sent_bytes(), 100);
         progress.begin(7);
         assert_eq!(progress.sent_bytes(), 0);
-    }
-
-    #[test]
-    fn small_bodies_and_those_that_nobody_asks_about_go_in_one_piece() {
-        assert_eq!(pieces(0, true).count(), 0);
-        assert!(pieces(PIECE_MIN_BYTES, true).eq(std::iter::once(0..PIECE_MIN_BYTES)));
-        assert!(pieces(u64::MAX, false).eq(std::iter::once(0..u64::MAX)));
-    }
-
-    proptest! {
-        #[test]
-        fn pieces_are_a_bounded_number_and_leave_nothing_out(len in prop_oneof![1u64..5_000_000, any::<u64>()]) {
-            let pieces: Vec<_> = pieces(len, true).collect();
-            prop_assert!(pieces.len() as u64 <= PIECES_MAX && pieces.iter().all(|piece| !piece.is_empty()));
-            prop_assert!(pieces.windows(2).all(|two| two[0].end == two[1].start && two[0].end - two[0].start >= PIECE_MIN_BYTES));
-            prop_assert_eq!((pieces.first().map(|piece| piece.start), pieces.last().map(|piece| piece.end)), (Some(0), Some(len)));
-        }
     }
 }

@@ -28,7 +28,7 @@ use super::url::Scheme;
 use crate::net::patience::Patience;
 use crate::net::protocol::Waited;
 use prepare::Tunnel;
-use send::PIECE;
+pub(super) use send::LOOK;
 
 /// How long a connection of no use has until what makes it so was read: more than a turn of the poller.
 const UNREAD_PATIENCE: Duration = Duration::from_millis(10);
@@ -183,24 +183,23 @@ impl Session for ClientSession {
     }
 
     fn passed(&mut self, io: &mut Io<'_>, mark: Passed) {
-        let Some(current) = self.current.as_mut().filter(|current| current.account.id == mark.id & !PIECE)
-        else {
+        let Some(current) = self.current.as_mut().filter(|current| current.account.id == mark.id) else {
             return;
         };
         match mark.edge {
             Edge::Begin { .. } => current.account.begun(mark),
-            Edge::End if mark.id & PIECE != 0 => current.piece_sent(&mark),
             Edge::End => {
                 current.account.sent(mark);
-                if let Some(progress) = &current.call.work.options.progress {
-                    progress.end();
-                }
+                current.all_sent(io);
                 self.wait_for_more(io);
             }
         }
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _: u32) {
+    fn timer(&mut self, io: &mut Io<'_>, reason: u32) {
+        if reason == LOOK {
+            return self.current.as_mut().map_or((), |current| current.look_again(io));
+        }
         let Some(why) = self.patience.fired(io) else { return };
         match why {
             Why::NextAddress => {

@@ -1,15 +1,14 @@
 //! Sending: a request goes into the outbox between two marks, its body perhaps only once the server gives leave.
 
-use std::ops::Range;
 use std::time::Duration;
 
-use tidegate_poller::{Chunk, Direction, Edge, Io, Mark};
+use tidegate_poller::{Direction, Edge, Io, Mark};
 
 use super::{ClientSession, Why};
 use crate::http::body::{BodyWaker, Outgoing};
 use crate::http::client::attempt::Attempt;
 use crate::http::client::client::Call;
-use crate::http::client::progress::{Counted, pieces};
+use crate::http::client::progress::{Counted, LOOKED_EVERY};
 use crate::http::client::request::{Upload, write_head};
 use crate::http::client::url::Scheme;
 use crate::net::protocol::Waited;
@@ -18,8 +17,8 @@ use crate::net::protocol::Waited;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
 const BODY_INLINE_MAX: usize = 4 * 1024;
-/// Tells the marks behind the pieces of a body from those around the whole request.
-pub(super) const PIECE: u64 = 1 << 63;
+/// The reason of the timer that has a session look how far a body has gone.
+pub(in crate::http::client) const LOOK: u32 = 1;
 
 impl ClientSession {
     pub(super) fn begin(&mut self, io: &mut Io<'_>, call: Call, reused: bool) {
@@ -56,11 +55,10 @@ impl ClientSession {
         let whole = work.body.len().map_or(u64::MAX, |len| len + out.len() as u64);
         current.account.queued(io, whole);
         if let (Some(progress), true) = (&work.options.progress, work.body.len() != Some(0)) {
-            // A stream is counted as it is pulled.
-            progress.begin(if matches!(work.body, Upload::Stream(_)) {
-                0
-            } else {
-                work.body.len().unwrap_or(0)
+            progress.begin(match work.body {
+                // It is counted as it is pulled.
+                Upload::Stream(_) => 0,
+                _ => work.body.len().unwrap_or(0),
             });
         }
         (current.awaits_leave, current.asked_leave) = (waits, waits);
@@ -92,19 +90,12 @@ impl ClientSession {
             io.send(head);
         }
         let progress = current.call.work.options.progress.as_ref();
-        let mark = progress.map(|_| Mark { id: current.account.id | PIECE, edge: Edge::End });
+        let counts_itself = matches!(body, Upload::Stream(_));
         match body {
             _ if inlined => {}
-            Upload::Static(bytes) => {
-                let bytes: &'static [u8] = bytes;
-                queue(io, bytes.len() as u64, mark, |io, piece| io.send(&bytes[slice(piece)]));
-            }
-            Upload::Shared(bytes) => queue(io, bytes.len() as u64, mark, |io, piece| {
-                io.send(Chunk::Shared(bytes.clone(), slice(piece)));
-            }),
-            Upload::File { file, offset, len } => queue(io, *len, mark, |io, piece| {
-                io.send_file(file.clone(), *offset + piece.start, piece.end - piece.start);
-            }),
+            Upload::Static(bytes) => io.send(*bytes),
+            Upload::Shared(bytes) => io.send(bytes.clone()),
+            Upload::File { file, offset, len } => io.send_file(file.clone(), *offset, *len),
             Upload::Stream(_) => {
                 if let Upload::Stream(stream) = std::mem::replace(body, Upload::Sent) {
                     let mut source = stream.into_source();
@@ -118,6 +109,9 @@ impl ClientSession {
             Upload::Empty | Upload::Sent => {}
         }
         io.mark(Mark { id: current.account.id, edge: Edge::End });
+        if progress.is_some() && !inlined && !counts_itself {
+            current.look = Some(io.start_timer(LOOKED_EVERY, LOOK));
+        }
         self.wait_for(io, Waited::Total);
     }
 
@@ -155,19 +149,4 @@ impl ClientSession {
             total.map(|total| (total, Why::Late(Waited::Total))),
         );
     }
-}
-
-/// Queues a body, in pieces with a mark behind each if there is one.
-fn queue(io: &mut Io<'_>, len: u64, mark: Option<Mark>, send: impl Fn(&mut Io<'_>, Range<u64>)) {
-    for piece in pieces(len, mark.is_some()) {
-        send(io, piece);
-        if let Some(mark) = mark {
-            io.mark(mark);
-        }
-    }
-}
-
-/// The part of a body in memory, which no address is too large for.
-fn slice(piece: Range<u64>) -> Range<usize> {
-    piece.start as usize..piece.end as usize
 }
