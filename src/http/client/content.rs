@@ -203,6 +203,16 @@ mod tests {
         assert!(used < bomb.len() && made == out.len());
     }
 
+    #[test]
+    fn windows_that_take_much_memory_are_refused() {
+        // RFC 8878, section 3.1.1.1.2: the exponent of the window's size is in the upper five bits, 10 less.
+        let zstd = |window_log: u8| [0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3, 1, 0, 0];
+        assert_eq!(decode("zstd", &zstd(23), 1, 10), Ok(Vec::new()));
+        assert_eq!(decode("zstd", &zstd(24), 1, 10), Err(Broken("zstd")));
+        // What RFC 7932 has no window for, and its extension windows of up to a gigabyte.
+        assert_eq!(decode("br", &[0x11, 0x1e, 0x03], 1, 10), Err(Broken("br")));
+    }
+
     proptest! {
         #[test]
         fn whatever_the_cuts_and_the_room_the_bytes_are_the_same(
