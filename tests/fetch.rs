@@ -1,73 +1,16 @@
 //! `tidegate fetch` as a person runs it, against our own server, nginx, and servers that break off.
 
 mod client_support;
+mod fetch_support;
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client_support::{ok, server};
-use support::{Nginx, Serve, await_that};
-use tidegate_meter::scratch::{Scratch, make_file, pattern};
-use tidegate_meter::sys::{self, Tell};
-
-/// A folder to fetch into.
-struct Fetch {
-    scratch: Scratch,
-}
-
-impl Fetch {
-    fn new() -> Fetch {
-        Fetch { scratch: Scratch::new("fetch").expect("a scratch folder") }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.arg("fetch").args(arguments).current_dir(self.scratch.path()).stdin(Stdio::null());
-        for name in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program starts")
-    }
-
-    /// Runs it, and reads its JSON lines.
-    fn json(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        let text = String::from_utf8(output.stdout).expect("text");
-        let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        (output.status.code().expect("it exits"), lines)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn holds(&self, name: &str, bytes: &[u8]) -> bool {
-        std::fs::read(self.path(name)).is_ok_and(|file| file == bytes)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.scratch.path()).expect("the folder");
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it exits")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use fetch_support::{Fetch, code, said};
+use support::{Nginx, Serve};
+use tidegate_meter::scratch::{make_file, pattern};
 
 #[test]
 fn files_come_whole_and_are_told_of() {
@@ -129,33 +72,6 @@ fn rates_are_kept_by_each_and_by_all() {
     let (took, _) = timed(&[&url, &url, &url, "--rate", "1MB", "--total-rate", "2MB"]);
     assert!((1.27..2.5).contains(&took), "{took}");
     assert!(fetch.holds("a.2", &pattern(0, 1_000_000)));
-}
-
-#[test]
-fn an_interrupted_download_goes_on_where_it_was() {
-    let nginx = Nginx::start("", "");
-    make_file(&nginx.root().join("a"), 4_000_000).unwrap();
-    let fetch = Fetch::new();
-    let url = nginx.url("/a");
-    let mut child = fetch.command(&[&url, "--rate", "1MB"]).stderr(Stdio::piped()).spawn().unwrap();
-    await_that("some bytes", || {
-        std::fs::metadata(fetch.path("a.part")).ok().filter(|part| part.len() > 200_000)
-    });
-    sys::tell(child.id(), Tell::Interrupt).unwrap();
-    let status = await_that("the end", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(130));
-    assert_eq!(fetch.names(), ["a.part", "a.part.json"]);
-    let kept = std::fs::read(fetch.path("a.part")).unwrap();
-    assert!(kept.len() < 4_000_000 && kept == pattern(0, kept.len()));
-
-    let (code, lines) = fetch.json(&[&url, "--resume"]);
-    assert_eq!((code, &lines[0]["resumed_from"]), (0, &kept.len().into()));
-    assert_eq!(lines[0]["resp_body_bytes"], 4_000_000 - kept.len());
-    assert!(fetch.holds("a", &pattern(0, 4_000_000)));
-    assert_eq!(fetch.names(), ["a"]);
-    // What is whole is left alone.
-    let (code, lines) = fetch.json(&[&url, "--resume"]);
-    assert_eq!((code, lines[0].get("status")), (0, None));
 }
 
 #[test]

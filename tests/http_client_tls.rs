@@ -20,6 +20,7 @@ use tidegate::http::ClientError;
 use tidegate::http::client::Proxies;
 use tidegate::net::protocol::Waited;
 use tidegate::net::tls::ClientTls;
+use tidegate::poller::Reason;
 use tidegate::task::Parallel;
 use tidegate_meter::scratch::{make_file, pattern};
 
@@ -82,6 +83,25 @@ fn servers_that_cannot_prove_who_they_are_get_no_request() {
     let url = format!("https://{}/", plain.address);
     assert!(matches!(asks.get(&url), Err(ClientError::Tls(_))));
     assert!(matches!(asks.get(&url), Err(ClientError::Timeout(Waited::Tls))));
+}
+
+#[test]
+fn a_server_that_goes_in_the_handshake_may_be_back() {
+    for reads in [true, false] {
+        let server = server(move |_, caller| {
+            let mut hello = [0; 10_000];
+            // Unread, it makes the close a reset.
+            let _ = if reads { caller.stream.read(&mut hello) } else { caller.stream.peek(&mut hello) };
+        });
+        let asks = Asks::with(|settings| settings.max_retries = 1);
+        let error = asks.get(&format!("https://{}/", server.address)).unwrap_err();
+        assert!(error.is_passing(), "reads: {reads}: {error}");
+        assert!(matches!(error, ClientError::Connect(Reason::Abort)), "reads: {reads}: {error}");
+        let kept = asks.keeps.counts(2, 2);
+        for exchange in kept.exchanges {
+            assert_eq!((exchange.phase, exchange.end.reason), ("handshake", Reason::Abort));
+        }
+    }
 }
 
 /// A proxy that makes tunnels to where it is asked, or answers with this.

@@ -135,7 +135,7 @@ fn who_comes_back_gets_what_it_missed_and_no_more() {
         await_that("it is subscribed", || (hub.figures().subscribers == 1).then_some(()));
         let next = hub.publish("t", Event::data("9")).unwrap();
         let message = listener.next().unwrap();
-        assert_eq!((message.data.as_str(), message.id), ("9", next.to_string()));
+        assert_eq!((message.data.as_str(), &*message.id), ("9", next.to_string().as_str()));
         drop(listener);
         // A client that is gone is noticed at once.
         await_subscribers(&hub, 0);
@@ -162,7 +162,7 @@ fn a_gap_is_told_of_and_never_otherwise() {
             messages.push(listener.next().unwrap());
         }
         let gap = messages[0].event == "gap";
-        (gap, messages.into_iter().map(|message| message.id).collect::<Vec<_>>())
+        (gap, messages.into_iter().map(|message| message.id.to_string()).collect::<Vec<_>>())
     };
     // The ring has 103 to 105; who has 102 misses nothing.
     assert_eq!(come_back("102"), (false, vec!["103".into(), "104".into(), "105".into()]));

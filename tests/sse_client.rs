@@ -72,7 +72,7 @@ fn events_come_from_our_own_hub_until_it_closes() {
     for number in 2..=50 {
         let message = next(&runtime, &events).unwrap().unwrap();
         assert_eq!(
-            (message.data, message.event.as_str(), message.id),
+            (message.data, message.event.as_str(), message.id.to_string()),
             (number.to_string(), "n", number.to_string())
         );
     }
@@ -204,4 +204,80 @@ fn who_stops_waiting_loses_nothing_and_two_cannot_wait_at_once() {
     assert!(matches!(error, EventSourceError::InUse), "{error}");
     waits.cancel();
     running.stop(Duration::ZERO);
+}
+
+#[test]
+fn what_a_server_is_not_up_to_now_is_asked_again() {
+    let (address, requests) = scripted(vec![
+        "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            .to_owned(),
+        status("500 Internal Server Error"),
+        status("520 Something of a proxy"),
+        status("408 Request Timeout"),
+        status("429 Too Many Requests"),
+        stream_of("data: a\n\n"),
+        status("501 Not Implemented"),
+    ]);
+    let runtime = Runtime::new().unwrap();
+    let settings = EventSourceSettings { retry_max: Duration::from_millis(20), ..quick() };
+    let events = source(address, settings);
+    assert_eq!(next(&runtime, &events).unwrap().unwrap().data, "a");
+    let error = next(&runtime, &events).unwrap_err();
+    assert!(matches!(&error, EventSourceError::Status(status) if status.as_u16() == 501), "{error}");
+    assert_eq!(next(&runtime, &events).unwrap(), None, "that was the end");
+    let requests = requests.join().unwrap();
+    assert!(requests[1].starts_with("GET /elsewhere ") && requests[2].starts_with("GET /t "), "{requests:?}");
+}
+
+#[test]
+fn an_id_that_no_field_can_carry_does_not_end_the_stream() {
+    let (address, requests) = scripted(vec![
+        stream_of("id: a\u{1}b\ndata: 1\n\n"),
+        stream_of("id: \u{e9} 2\ndata: 2\n\n"),
+        stream_of("id\ndata: 3\n\n"),
+        status("204 No Content"),
+    ]);
+    let runtime = Runtime::new().unwrap();
+    let events = source(address, quick());
+    let ids: Vec<String> =
+        std::iter::from_fn(|| next(&runtime, &events).unwrap().map(|message| message.id.to_string()))
+            .collect();
+    assert_eq!(ids, ["a\u{1}b", "\u{e9} 2", ""]);
+    let said: Vec<bool> = requests
+        .join()
+        .unwrap()
+        .iter()
+        .map(|request| request.to_lowercase().contains("last-event-id: \u{e9} 2\r\n"))
+        .collect();
+    assert_eq!(said, [false, false, true, false]);
+}
+
+#[test]
+fn quiet_streams_are_no_attempts_in_vain_and_short_ones_are() {
+    let served = |hold: Duration| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 1_000]);
+                let event = if number < 4 { ":\n" } else { "data: at last\n\n" };
+                let _ = stream.write_all(stream_of(event).as_bytes());
+                // How long it says nothing.
+                thread::sleep(hold);
+            }
+        });
+        address
+    };
+    let settings = EventSourceSettings {
+        retry: Duration::from_millis(1),
+        retry_max: Duration::from_millis(50),
+        attempts_max: Some(3),
+        ..EventSourceSettings::default()
+    };
+    let runtime = Runtime::new().unwrap();
+    let events = source(served(Duration::from_millis(100)), settings.clone());
+    assert_eq!(next(&runtime, &events).unwrap().unwrap().data, "at last");
+    let error = next(&runtime, &source(served(Duration::ZERO), settings)).unwrap_err();
+    assert!(matches!(error, EventSourceError::Attempts(3)), "{error}");
 }

@@ -70,6 +70,14 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     size(came as libc::ssize_t)
 }
 
+/// Whether a read of this socket would give bytes, its end, or an error. Takes none of them.
+pub fn has_unread(socket: impl AsFd) -> bool {
+    let (mut byte, flags) = ([0_u8], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the pointer is that of a live array of one byte, which the call may write to.
+    let peeked = size(unsafe { libc::recv(socket.as_fd().as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) });
+    !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Writes up to `len` bytes of a file from `offset` to a socket; says how many it took. Zero: the file ends there.
 /// Blocks on a cold file (see [`file_is_warm`]), and raises `SIGPIPE` where that is not ignored (Rust ignores it).
 pub fn send_file(socket: impl AsFd, file: impl AsFd, offset: u64, len: usize) -> io::Result<usize> {

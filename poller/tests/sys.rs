@@ -351,3 +351,19 @@ fn nothing_outside_the_root_is_opened() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
     }
 }
+
+#[test]
+fn what_waits_to_be_read_is_seen_and_not_taken() {
+    let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert!(!sys::has_unread(&ours));
+    theirs.write_all(b"ab").unwrap();
+    let mut byte = [0];
+    for expected in b"ab" {
+        assert!(sys::has_unread(&ours) && sys::has_unread(&ours));
+        ours.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], *expected);
+    }
+    assert!(!sys::has_unread(&ours));
+    drop(theirs);
+    assert!(sys::has_unread(&ours), "an end is something to read");
+}

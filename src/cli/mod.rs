@@ -7,6 +7,7 @@ mod serve;
 mod signals;
 pub mod units;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,7 +23,8 @@ pub fn main() -> ExitCode {
         args::Command::Fetch(args) => fetch::run(*args),
     };
     outcome.unwrap_or_else(|failure| {
-        eprintln!("tidegate: {failure}");
+        // Where nobody listens there is nobody to tell that.
+        let _ = writeln!(std::io::stderr().lock(), "tidegate: {failure}");
         failure.exit_code()
     })
 }

@@ -113,6 +113,13 @@ impl Account {
         }
     }
 
+    /// How many bytes of what goes out have gone, where the socket has moved so many.
+    #[cfg(feature = "http")]
+    pub(crate) fn gone_by(&self, sums: &Sums) -> u64 {
+        let begun = self.out.as_ref().and_then(|out| out.begun);
+        begun.map_or(0, |begun| sums.plain_out.saturating_sub(begun.offset))
+    }
+
     /// When the first byte of what came in came; a server's request is handed over when it is whole.
     pub(crate) fn handed_over(&self) -> Moment {
         self.first_in.unwrap_or(self.started)

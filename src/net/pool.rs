@@ -38,8 +38,8 @@ pub(crate) trait Pooled: Send + Sync + Sized + 'static {
     /// On the poller's thread: makes a connection for a call. However that ends, [`Endpoint::gone`] is told once.
     fn connect(endpoint: &Arc<Endpoint<Self>>, poller: &mut Poller, connection: u64, call: Call<Self>);
 
-    /// Has an idle connection serve a call.
-    fn start(session: &mut Self::Session, io: &mut Io<'_>, call: Call<Self>);
+    /// Has an idle connection serve a call. Gives it back where that turns out to be of no use; the session closes it then.
+    fn start(session: &mut Self::Session, io: &mut Io<'_>, call: Call<Self>) -> Option<Call<Self>>;
 
     /// Nobody waits any more for the call on this connection.
     fn cancelled(session: &mut Self::Session, io: &mut Io<'_>, call: u64);
@@ -195,11 +195,9 @@ impl<P: Pooled> Endpoint<P> {
                     let id = call.id;
                     let mut call = Some(call);
                     with_session::<P>(poller, &socket, |session, io| {
-                        if let Some(call) = call.take() {
-                            P::start(session, io, call);
-                        }
+                        call = call.take().and_then(|call| P::start(session, io, call));
                     });
-                    // Still here: the connection is gone.
+                    // Still here: the connection is gone, or about to be.
                     next = call;
                     if next.is_some() {
                         self.done(id);

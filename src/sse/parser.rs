@@ -4,13 +4,15 @@
 //! events are bounded, for the server may be anybody.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An event that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The last id that the stream said, with this event or before it; empty: none.
-    pub id: String,
+    /// The last id that the stream said, with this event or before it; empty: none. Shared by all events of that id: a server
+    /// may say a long one once and then send any number of short events.
+    pub id: Arc<str>,
     /// Its name; `message` where it has none.
     pub event: String,
     /// Its data, lines separated by LF.
@@ -63,7 +65,7 @@ impl std::error::Error for TooLong {}
 /// for part in ["id: 1\nda", "ta: hel", "lo\n\n: a comment\n"] {
 ///     parser.feed(part.as_bytes(), |message| messages.push(message))?;
 /// }
-/// assert_eq!((messages[0].id.as_str(), messages[0].data.as_str()), ("1", "hello"));
+/// assert_eq!((&*messages[0].id, messages[0].data.as_str()), ("1", "hello"));
 /// # Ok::<(), tidegate::sse::TooLong>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -75,9 +77,9 @@ pub struct Parser {
     start: Start,
     /// The last byte was CR: an LF that follows belongs to it.
     after_cr: bool,
-    id: String,
+    id: Arc<str>,
     /// The id as it will be once the event at hand is complete.
-    next_id: Option<String>,
+    next_id: Option<Arc<str>>,
     event: String,
     data: String,
     has_data: bool,
@@ -147,7 +149,7 @@ impl Parser {
 
     /// Starts with an id that is known from before.
     pub fn set_last_event_id(&mut self, id: impl Into<String>) {
-        self.id = id.into();
+        self.id = id.into().into();
     }
 
     fn skip_mark<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
@@ -199,7 +201,7 @@ impl Parser {
         match field {
             b"data" => return self.add_data(&String::from_utf8_lossy(value)),
             b"event" => self.event = String::from_utf8_lossy(value).into_owned(),
-            b"id" if !value.contains(&0) => self.next_id = Some(String::from_utf8_lossy(value).into_owned()),
+            b"id" if !value.contains(&0) => self.next_id = Some(String::from_utf8_lossy(value).into()),
             b"retry" if value.iter().all(u8::is_ascii_digit) => {
                 let number = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
                 self.retry = number.map(Duration::from_millis).or(self.retry);
@@ -239,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::sse::Event;
+    use crate::sse::encoded::Encoded;
 
     type Parsed = (Vec<(String, String, String)>, String, Option<Duration>, Option<TooLong>);
 
@@ -247,7 +250,8 @@ mod tests {
         let mut messages = Vec::new();
         let mut failed = None;
         for part in parts {
-            let fed = parser.feed(part, |message| messages.push((message.id, message.event, message.data)));
+            let fed = parser
+                .feed(part, |message| messages.push((message.id.to_string(), message.event, message.data)));
             failed = failed.or(fed.err());
         }
         let retry = parser.take_retry();
@@ -260,6 +264,24 @@ mod tests {
 
     fn message(id: &str, event: &str, data: &str) -> (String, String, String) {
         (id.to_owned(), event.to_owned(), data.to_owned())
+    }
+
+    /// Any text, and more of what means something to a parser than there would be by chance.
+    fn text() -> impl Strategy<Value = String> {
+        let special = prop::sample::select(vec![
+            '\r', '\n', '\0', ':', ' ', 'i', 'd', '\u{feff}', '\u{2028}', '\u{85}',
+        ]);
+        prop::collection::vec(prop_oneof![special, any::<char>()], 0..20).prop_map(String::from_iter)
+    }
+
+    #[test]
+    fn many_events_of_a_long_id_hold_it_once() {
+        let mut parser = Parser::default();
+        let mut messages = Vec::new();
+        parser.feed(format!("id: {}\n\n", "i".repeat(100_000)).as_bytes(), |_| ()).unwrap();
+        parser.feed("data\n\n".repeat(10_000).as_bytes(), |message| messages.push(message)).unwrap();
+        assert_eq!((messages.len(), messages[0].id.len()), (10_000, 100_000));
+        assert!(messages.iter().all(|message| Arc::ptr_eq(&message.id, &messages[0].id)));
     }
 
     #[test]
@@ -357,6 +379,25 @@ mod tests {
             let name = event.name().filter(|name| !name.is_empty()).unwrap_or("message");
             let data = data.replace("\r\n", "\n").replace('\r', "\n");
             prop_assert_eq!(messages(event.to_text().as_bytes()), vec![message(event.id().unwrap(), name, &data)]);
+        }
+
+        #[test]
+        fn no_text_makes_another_field_or_event(
+            data in text(), name in text(), id in text(), comment in text(), retry in 0_u64..100_000,
+        ) {
+            let event = Event::data(data.clone()).named(name).with_id(id).with_comment(comment);
+            let event = event.with_retry(Duration::from_millis(retry));
+            let encoded = [event.to_text().into_bytes(), Encoded::new(&event).bytes().to_vec()];
+            let (name, id) = (event.name().filter(|name| !name.is_empty()).unwrap_or("message"), event.id().unwrap());
+            let data = data.replace("\r\n", "\n").replace('\r', "\n");
+            for bytes in encoded {
+                let stream = [b"data: before\n\n", &bytes[..], b"data: after\n\n"].concat();
+                let (messages, last_id, waits, failed) = parse(&[&stream], Limits::default());
+                let expected =
+                    [message("", "message", "before"), message(id, name, &data), message(id, "message", "after")];
+                prop_assert_eq!(messages, expected);
+                prop_assert_eq!((last_id.as_str(), waits, failed), (id, Some(Duration::from_millis(retry)), None));
+            }
         }
 
         #[test]

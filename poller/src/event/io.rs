@@ -18,6 +18,7 @@ use crate::offload::Full;
 use crate::outbox::{Chunk, Mark, Source};
 use crate::record::{End, Handshake, Peer, Role};
 use crate::session::Session;
+use crate::sys;
 use crate::timer::TimerId;
 use crate::transport::{Plain, Wire};
 
@@ -190,7 +191,8 @@ impl Io<'_> {
 
 /// Reading.
 impl Io<'_> {
-    /// Stops reading: the peer's window closes.
+    /// Stops reading: the peer's window closes. Where we connected, the session hears of a reset only when it reads on, for
+    /// what came before that is still to be read.
     pub fn pause_reading(&mut self) {
         let now = self.poller.now;
         let socket = &mut self.poller.sockets[self.index];
@@ -206,6 +208,13 @@ impl Io<'_> {
                 self.poller.pacer.rest(flow, now);
             }
         }
+    }
+
+    /// Whether there are bytes, or the peer's end, that were not read yet. This asks the kernel: before something is said that
+    /// must not be taken for a word on what is there already.
+    pub fn has_unread(&self) -> bool {
+        let wire = &self.poller.sockets[self.index].gate.wire;
+        wire.wants_read() || sys::has_unread(wire.plain())
     }
 
     /// Reads again.

@@ -22,6 +22,7 @@
 //! asks of its [`Io`] is queued or noted, and done when the call has returned. A panic in a session ends that
 //! socket only.
 
+mod bereft;
 mod config;
 mod figures;
 mod handle;

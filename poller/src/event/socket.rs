@@ -59,6 +59,8 @@ pub(crate) enum Life {
     Failing,
     /// FIN was sent; what the peer still sends is discarded.
     Lingering,
+    /// The peer is gone; what it said before is still read.
+    Bereft,
 }
 
 /// What few sockets need.
@@ -72,6 +74,8 @@ pub(crate) struct Rare {
     pub(crate) handshake_ns: Option<u64>,
     /// The egress limit, where the kernel keeps it.
     pub(crate) kernel_limit: Option<Limit>,
+    /// Bytes given up because the peer was gone, before the socket came to its end.
+    pub(crate) dropped_out: u64,
     /// Bytes that the peer had acknowledged when a send timeout asked.
     acked: u64,
     /// Timers of the session after the first.
@@ -198,7 +202,7 @@ impl Socket {
         let wanted = match self.life {
             Life::Connecting | Life::Failing => false,
             Life::Handshake => true,
-            Life::Open => !self.reading_paused && !self.gate.closing,
+            Life::Open | Life::Bereft => !self.reading_paused && !self.gate.closing,
             Life::Lingering => true,
         };
         wanted && !self.ingress_paused && !self.peer_finished && !self.doomed

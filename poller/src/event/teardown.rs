@@ -53,7 +53,8 @@ impl Poller {
             notsent_lowat: None,
         };
         let cut_source = socket.gate.has_source();
-        let dropped_out = socket.gate.clear(&mut env);
+        let dropped_before = socket.rare.as_ref().map_or(0, |rare| rare.dropped_out);
+        let dropped_out = dropped_before + socket.gate.clear(&mut env);
         let fin_came = socket.fin_came();
         let plain = socket.gate.wire.plain_mut();
         let connected = socket.life != Life::Connecting;

@@ -9,7 +9,7 @@ use super::socket::Life;
 use crate::due::{Due, Key};
 use crate::gate::{Step, end_of_error};
 use crate::pace::Allowance;
-use crate::record::{End, Reason, Role};
+use crate::record::{End, Reason};
 use crate::sys;
 use crate::transport::{Received, Transport as _, Wire};
 
@@ -17,7 +17,7 @@ use crate::transport::{Received, Transport as _, Wire};
 const REWARM_NS: u64 = 5_000_000;
 
 /// What came of one read.
-enum Got {
+pub(super) enum Got {
     Bytes(Received),
     Nothing,
     Failed(End),
@@ -27,7 +27,9 @@ impl Poller {
     /// Reads, calls the session, runs the gate.
     pub(super) fn visit(&mut self, index: usize) {
         self.current = Some(index);
-        if self.is_connected(index) {
+        if self.is_bereft(index) {
+            self.hear_out(index);
+        } else if self.is_connected(index) {
             self.read(index);
             self.check_error(index);
             self.run_gate(index);
@@ -40,7 +42,7 @@ impl Poller {
         let mut room = self.config.visit_cap;
         loop {
             let Some((socket, mut env)) = self.gate_parts(index) else { return };
-            if socket.doomed || socket.life == Life::Connecting {
+            if socket.doomed || matches!(socket.life, Life::Connecting | Life::Bereft) {
                 return;
             }
             if socket.life == Life::Failing && !socket.gate.wire.wants_write() {
@@ -63,33 +65,10 @@ impl Poller {
                 Step::Again => return self.requeue(index),
                 Step::Stopped => return,
                 Step::Cold { file, offset, len } => return self.bring_in(key, file, offset, len),
-                Step::Failed(end) => {
-                    self.hear_out(index, end);
-                    return self.fail(index, end);
-                }
+                Step::Failed(end) if self.may_hear_out(index, end) => return self.lose_peer(index, end),
+                Step::Failed(end) => return self.fail(index, end),
             }
         }
-    }
-
-    /// A write failed. Where we are the one who asks, and it was because the other end is gone, what that said before is
-    /// handed over first, as the kernel still has it: a server that refuses a request may reset the rest of it. No end is
-    /// told, for whether one came the kernel no longer says. As nothing more arrives there is little of it.
-    fn hear_out(&mut self, index: usize, end: End) {
-        let Some(socket) = self.sockets.get_mut(index) else { return };
-        if socket.role != Role::Client || socket.life != Life::Open || end != End::peer(Reason::Abort) {
-            return;
-        }
-        socket.told_readable = true;
-        let mut buffer = std::mem::take(&mut self.read_buffer);
-        while self.sockets.get(index).is_some_and(super::socket::Socket::wants_bytes) {
-            match self.read_once(index, &mut buffer, self.config.read_cap) {
-                Got::Bytes(received) if received.wire > 0 && !received.eof => {
-                    self.hand_over(index, &buffer[..received.plain], false);
-                }
-                _ => break,
-            }
-        }
-        self.read_buffer = buffer;
     }
 
     /// The outbox is empty: sends FIN if the socket is closing. Says whether the gate has to go on.
@@ -199,7 +178,7 @@ impl Poller {
         self.read_buffer = buffer;
     }
 
-    fn read_once(&mut self, index: usize, buffer: &mut [u8], room: u64) -> Got {
+    pub(super) fn read_once(&mut self, index: usize, buffer: &mut [u8], room: u64) -> Got {
         let now = self.now;
         let Some(socket) = self.sockets.get_mut(index) else { return Got::Nothing };
         let wanted = room.min(buffer.len() as u64);
@@ -246,7 +225,7 @@ impl Poller {
     }
 
     /// Gives the session what was read. A closing socket's input is discarded.
-    fn hand_over(&mut self, index: usize, bytes: &[u8], eof: bool) {
+    pub(super) fn hand_over(&mut self, index: usize, bytes: &[u8], eof: bool) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let (closing, lingering) = (socket.gate.closing, socket.life == Life::Lingering);
         socket.peer_finished |= eof;
@@ -271,7 +250,11 @@ impl Poller {
             && let Ok(Some(error)) = socket.gate.wire.plain().take_error()
         {
             let announced = socket.end.filter(|_| socket.has_only_its_goodbye_left());
-            self.doom(index, announced.unwrap_or(end_of_error(&error)));
+            let end = announced.unwrap_or(end_of_error(&error));
+            match self.may_hear_out(index, end) {
+                true => self.lose_peer(index, end),
+                false => self.doom(index, end),
+            }
         }
     }
 

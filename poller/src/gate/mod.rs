@@ -229,6 +229,13 @@ impl Gate {
         self.out.as_ref().is_some_and(|out| out.outbox.has_source())
     }
 
+    /// Nothing goes out any more, but the socket lives on. Returns how many bytes were dropped.
+    pub(crate) fn give_up(&mut self, env: &mut Env<'_>) -> u64 {
+        let dropped = self.clear(env);
+        self.note_states(env.now);
+        dropped
+    }
+
     /// Gives up everything queued and everything armed. Returns how many bytes were dropped.
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) -> u64 {
         let mut dropped = 0;

@@ -31,19 +31,28 @@ Examples:
   Look at the figures with a program:
       tidegate fetch URL... --json | jq '{file, bytes, connect_us, ttfb_us, read_throttled_us}'
 
-Files: a download goes to NAME.part, and NAME.part.json remembers what it is of. When it is whole it takes its
-name, in the place of what had that name. A cut one stays. --resume asks the server for the rest on condition
-that the file is still the same: by its ETag, else by its date, else (where it has neither) only if its size is
-the one remembered; where it is not the same, it is fetched from the start. A file NAME without NAME.part is
-whole, and --resume leaves it alone.
+Files: a download goes to NAME.part, and NAME.part.json remembers what it is of. When it is whole \
+it takes its name, in the place of what had that name. A cut one stays. --resume asks the server for \
+the rest on condition that the file is still the same: by its ETag, else by its date, else (where it \
+has neither) only if its size is the one remembered; where it is not the same, it is fetched from the \
+start. A file NAME without NAME.part is whole, and --resume leaves it alone. Two at once do not write \
+the same NAME.part: the second fails. What is no file (/dev/null, a pipe) is written to as it is.
 
-Proxies: http_proxy, https_proxy, all_proxy and no_proxy, as curl reads them.
+Proxies: http_proxy (in small letters only), https_proxy, and all_proxy for those of both that are not \
+set, as curl reads them: [http://][USER:PASSWORD@]HOST[:PORT], the port 1080 if none is written. They \
+are spoken to in plain HTTP; where one is set that is not (https://, socks5://), nothing is asked at \
+all. no_proxy says who is asked without, with commas or blanks between:
+  example.org      a name, and all below it; .example.org and *.example.org mean the same
+  127.0.0.1, ::1   an address that is written in the URL
+  10.0.0.0/8       a block of such addresses; also fd00::/8
+  example.org:81   the same at one port only; also 127.0.0.1:81, [::1]:81
+  *                everything
 
 Exit status (of several URLs, that of the first that failed):
   0  all is there              5  TLS: no agreement, or not the right server
   1  anything else             6  too late: some timeout
   2  wrong command line        7  the server answered with an error (400 or more)
-  3  the name has no address   8  the transfer broke: cut, malformed, too large
+  3  the name has no address   8  the transfer broke: cut, malformed, too large, in a circle
   4  no connection             9  a file could not be read or written
   130  interrupted: what came is kept, and --resume goes on with it
 
@@ -134,7 +143,7 @@ pub(in crate::cli) struct FetchArgs {
     #[arg(short = 'k', long, conflicts_with = "cacert")]
     pub(super) insecure: bool,
 
-    /// A proxy for everything, whatever the environment says.
+    /// A proxy for everything, whatever the environment says; see below. With "" there is none.
     #[arg(long, value_name = "URL")]
     pub(super) proxy: Option<String>,
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use tidegate_poller::Budget;
 
 pub(super) use args::FetchArgs;
@@ -82,6 +82,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
     let common = Arc::new(Common { args, client, runtime: runtime.handle(), progress: Progress::default() });
     let transfer = |(index, url): (usize, &Url)| {
         let target = match places.get(index) {
+            Some(place) if place.is_straight() => Target::Straight(place.whole.clone()),
             Some(place) => Target::File(place.clone()),
             None if to_stdout => Target::Stdout,
             None => Target::Dropped,
@@ -114,9 +115,11 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
 }
 
 fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
-    let proxies = match &args.proxy {
-        Some(url) => Proxies::all(url).map_err(|error| Failure::usage(&format!("--proxy {url}: {error}")))?,
-        None => Proxies::from_env(),
+    let defaults = ClientSettings::default();
+    let proxies = match args.proxy.as_deref() {
+        Some("") => Proxies::none(),
+        Some(url) => Proxies::all(url).map_err(|error| Failure::usage(&format!("--proxy: {error}")))?,
+        None => defaults.proxies.clone(),
     };
     let budget = |name| args.total_rate.map(|rate| Budget::builder(name).rate(rate).build());
     let tls = match (&args.cacert, args.insecure) {
@@ -133,7 +136,6 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
         connect_timeout: args.connect_timeout,
         first_byte_timeout: args.first_byte_timeout,
         next_byte_timeout: args.stall_timeout,
-        total_timeout: args.timeout,
         max_redirects: args.max_redirs,
         max_retries: args.retry,
         proxies,
@@ -142,7 +144,7 @@ fn settings(args: &FetchArgs) -> Result<ClientSettings, Failure> {
             egress_budget: budget("all uploads"),
             ..Spending::default()
         },
-        ..ClientSettings::default()
+        ..defaults
     })
 }
 
@@ -230,22 +232,29 @@ impl Said {
 
 fn say_what_is_left(outcomes: &[(usize, Outcome)], urls: &[Url], places: &[Place]) {
     for (index, url) in urls.iter().enumerate() {
-        let is_over = outcomes.iter().any(|(over, outcome)| *over == index && outcome.failure.is_none());
-        let Some(place) = places.get(index).filter(|_| !is_over) else { continue };
-        place.abandon_if_empty();
-        match place.left(url) {
-            Some(left) => eprintln!(
-                "tidegate: interrupted: {url}: {} bytes are kept in {}: go on with --resume",
-                left.bytes,
-                place.part().display()
-            ),
-            None => eprintln!("tidegate: interrupted: {url}: nothing is kept"),
+        if outcomes.iter().any(|(over, outcome)| *over == index && outcome.failure.is_none()) {
+            continue;
         }
+        let left = places.get(index).filter(|place| !place.is_straight()).map(|place| {
+            place.abandon_if_empty();
+            (place.left(url), place.part())
+        });
+        let kept = match left {
+            Some((Some(left), part)) => {
+                format!(": {} bytes are kept in {}: go on with --resume", left.bytes, part.display())
+            }
+            Some((None, _)) => ": nothing is kept".to_owned(),
+            None => String::new(),
+        };
+        // Where nobody listens there is nobody to tell that.
+        let _ = writeln!(std::io::stderr().lock(), "tidegate: interrupted: {url}{kept}");
     }
 }
 
 /// INT and TERM are told here; a second one ends the program at once.
 fn catch_interrupts(tell: mpsc::Sender<Event>) -> std::io::Result<()> {
+    // Where files may not grow any further, a write is to fail and not the program.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("tidegate-signals".into()).spawn(move || {
         for (count, _) in signals.forever().enumerate() {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::http::client::{ClientError, Url};
 use crate::http::{BodyError, StatusCode};
-use crate::net::protocol::Waited;
 use crate::record::ExchangeRecord;
 
 /// A transfer that is over.
@@ -88,8 +87,8 @@ impl Failed {
     /// The request has no response.
     pub(super) fn request(error: &ClientError) -> Failed {
         let kind = match error {
-            ClientError::Resolve(_) | ClientError::Timeout(Waited::Addresses) => Kind::Name,
-            ClientError::Connect(_) | ClientError::Proxy(_) => Kind::Connect,
+            ClientError::Resolve(_) => Kind::Name,
+            ClientError::Connect(_) | ClientError::Proxy(_) | ClientError::BadProxy(_) => Kind::Connect,
             ClientError::Tls(_) => Kind::Tls,
             ClientError::Timeout(_) => Kind::Timeout,
             ClientError::Body => Kind::File,

@@ -1,11 +1,16 @@
 //! Where a download goes, what an earlier try left there, and whether that can be gone on with.
 //!
+//! Two programs that fetch into the same file would make a mixture of it: the part is locked while it is written.
+//!
 //! What blocks here runs on the threads for what blocks; see [`transfer`](super::transfer).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::http::client::Url;
@@ -42,6 +47,11 @@ impl Place {
         self.with(".part")
     }
 
+    /// Whether it is there, and no file: a device or a pipe has nothing put in its place.
+    pub(super) fn is_straight(&self) -> bool {
+        fs::metadata(&self.whole).is_ok_and(|about| !about.is_file() && !about.is_dir())
+    }
+
     fn note(&self) -> PathBuf {
         self.with(".part.json")
     }
@@ -64,16 +74,54 @@ impl Place {
             .then_some(Left { bytes, note })
     }
 
-    /// Opens the file in the making, to be gone on with after so many bytes, and notes what it is of.
+    /// Opens the file in the making, to be gone on with after so many bytes that are there, and notes what it is of. It is
+    /// locked until it is closed.
+    ///
+    /// # Errors
+    /// Where another fetch has it, or has written to it since it was looked at; what else may befall a file.
     pub(super) fn open(&self, note: &Note, bytes: u64) -> io::Result<File> {
+        if self.whole.is_dir() {
+            // Now, and not when all of it is here.
+            return Err(io::Error::other(format!("{} is a folder", self.whole.display())));
+        }
+        let file = self.lock()?;
         if bytes == 0 {
-            // First the note: bytes that belong to an older one would be gone on with.
-            let _ = fs::remove_file(self.part());
+            // Before the note: bytes that belong to an older one would be gone on with.
+            file.set_len(0)?;
+        } else if file.metadata()?.len() != bytes {
+            return Err(io::Error::other("another fetch has written to it meanwhile"));
         }
         fs::write(self.note(), serde_json::to_vec(note)?)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.part())?;
-        file.set_len(bytes)?;
         Ok(file)
+    }
+
+    /// Makes the file in the making, if there is none, and locks it.
+    fn lock(&self) -> io::Result<File> {
+        loop {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.part())?;
+            match lock(&file) {
+                Lock::Ours if self.is_part(&file) => return Ok(file),
+                // Whoever had it gave it its name in between: it is no part any more, but a whole file.
+                Lock::Ours => {}
+                Lock::Theirs => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        "another fetch is at work on it",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Whether another fetch is at work on it.
+    pub(super) fn is_taken(&self) -> bool {
+        File::open(self.part()).is_ok_and(|file| lock(&file) == Lock::Theirs)
+    }
+
+    /// Whether the part is this file, and not another one by now.
+    fn is_part(&self, file: &File) -> bool {
+        let place = |about: fs::Metadata| (about.dev(), about.ino());
+        file.metadata().map(place).ok() == fs::metadata(self.part()).map(place).ok()
     }
 
     /// The file is whole: gives it its name.
@@ -84,8 +132,30 @@ impl Place {
 
     /// Leaves nothing behind of a try that brought nothing.
     pub(super) fn abandon_if_empty(&self) {
-        if fs::metadata(self.part()).is_ok_and(|part| part.len() == 0) {
+        let Ok(file) = File::open(self.part()) else { return };
+        let empty = file.metadata().is_ok_and(|part| part.len() == 0);
+        // Another fetch may just have made it.
+        if empty && lock(&file) == Lock::Ours && self.is_part(&file) {
             let _ = fs::remove_file(self.part()).and_then(|()| fs::remove_file(self.note()));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    /// Until the file is closed.
+    Ours,
+    Theirs,
+}
+
+fn lock(file: &File) -> Lock {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Lock::Ours,
+        Err(Errno::WOULDBLOCK) => Lock::Theirs,
+        Err(error) => {
+            // Some file systems have no locks.
+            log::debug!("a file cannot be locked: {error}");
+            Lock::Ours
         }
     }
 }
@@ -167,6 +237,8 @@ fn safe_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::http::{HeaderName, HeaderValue};
 
@@ -195,6 +267,38 @@ mod tests {
         let names: Vec<_> = places(&beside, None).unwrap().into_iter().map(|p| p.whole).collect();
         assert_eq!(names, [Path::new("a.part"), Path::new("a.1")]);
         assert!(places(&twice, Some(Path::new("no-folder"))).unwrap_err().contains("no-folder/"));
+    }
+
+    #[test]
+    fn a_part_is_written_by_one_at_a_time() {
+        let folder = std::env::temp_dir().join(format!("tidegate-place-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let (place, note) =
+            (Place { whole: folder.join("a") }, Note { url: "http://x/a".into(), ..Note::default() });
+        let url = "http://x/a".parse().unwrap();
+        let first = place.open(&note, 0).unwrap();
+        assert!(place.is_taken());
+        // It is empty, but somebody's.
+        place.abandon_if_empty();
+        let error = place.open(&note, 0).unwrap_err();
+        assert!(error.to_string().contains("another fetch is at work on it"), "{error}");
+        (&first).write_all(b"12345").unwrap();
+        assert_eq!(place.left(&url).unwrap().bytes, 5);
+        drop(first);
+        assert!(!place.is_taken());
+        // What was looked at is not what is there now.
+        assert!(place.open(&note, 4).unwrap_err().to_string().contains("meanwhile"));
+        assert!(place.open(&note, 6).unwrap_err().to_string().contains("meanwhile"));
+        let second = place.open(&note, 5).unwrap();
+        place.finish().unwrap();
+        assert!(!place.is_part(&second) && fs::read(&place.whole).unwrap() == b"12345");
+        // The next one has a part of its own.
+        drop(place.open(&note, 0).unwrap());
+        drop(second);
+        assert_eq!(fs::read(&place.whole).unwrap(), b"12345");
+        place.abandon_if_empty();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::report::{bytes, rate, time};
+use crate::http::client::UploadProgress;
 
 /// Counts of all transfers together; written by them, read by who draws.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Progress {
     pub(super) came: AtomicU64,
     /// Bytes expected in all, as far as that is known.
     pub(super) expected: AtomicU64,
+    /// Bytes of the file that is sent.
+    pub(super) upload: UploadProgress,
     pub(super) done: AtomicUsize,
 }
 
@@ -47,14 +50,16 @@ impl Bar {
 
     pub(super) fn draw(&mut self, progress: &Progress, now: Instant) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (there, came, expected) = (load(&progress.there), load(&progress.came), load(&progress.expected));
+        let sent = progress.upload.sent_bytes();
+        let (there, came, expected) =
+            (load(&progress.there) + sent, load(&progress.came) + sent, load(&progress.expected));
         self.seen.push((now, came));
         if self.seen.len() > RATE_OVER {
             self.seen.remove(0);
         }
         let (since, before) = self.seen[0];
         let elapsed = now.duration_since(since).as_secs_f64();
-        let per_second = if elapsed > 0.0 { (came - before) as f64 / elapsed } else { 0.0 };
+        let per_second = if elapsed > 0.0 { came.saturating_sub(before) as f64 / elapsed } else { 0.0 };
         let done = progress.done.load(Ordering::Relaxed);
         let line = line(done, self.files, there, expected.max(there), per_second);
         // To the start of the line, and clear what was longer. On a terminal that is narrower the line is cut at its edge:

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::args::FetchArgs;
 use super::outcome::{Failed, Kind, Outcome};
@@ -18,7 +18,8 @@ use super::progress::Progress;
 use crate::http::body::FileId;
 use crate::http::client::Url;
 use crate::http::{
-    Body, BodyReader, Client, HeaderMap, Method, RequestTask, Response, ResponseBody, StatusCode, header,
+    Body, BodyError, BodyReader, Client, HeaderMap, Method, RequestTask, Response, ResponseBody, StatusCode,
+    header,
 };
 use crate::runtime::RuntimeHandle;
 use crate::task::{Task, blocking, sleep, write_at};
@@ -39,6 +40,8 @@ pub(super) struct Common {
 pub(super) enum Target {
     /// Into a file.
     File(Place),
+    /// Into what is no file that could be made anew: a device, a pipe.
+    Straight(PathBuf),
     /// To standard output.
     Stdout,
     /// Nowhere.
@@ -51,11 +54,13 @@ pub(super) struct Transfer {
     target: Target,
     outcome: Outcome,
     limit: Option<Limit>,
+    began: Instant,
 }
 
 /// What writes a body.
 enum Writer {
     File { file: Arc<File>, at: u64 },
+    Straight(Arc<File>),
     Stdout,
     Dropped,
 }
@@ -73,11 +78,12 @@ impl Transfer {
             record: None,
             failure: None,
         };
-        Transfer { common, target, outcome, limit }
+        Transfer { common, target, outcome, limit, began: Instant::now() }
     }
 
     /// Runs it.
     pub(super) async fn run(mut self) -> Outcome {
+        self.began = Instant::now();
         let ended = match &self.target {
             Target::File(place) if self.common.args.resume && is_whole(place) => {
                 self.outcome.file = Some(place.whole.display().to_string());
@@ -96,21 +102,23 @@ impl Transfer {
         let mut may_resume = self.common.args.resume;
         let mut tries_left = self.common.args.retry;
         loop {
-            let ended = self.attempt(may_resume).await;
-            let Err(failed) = &ended else { return ended };
-            // What was written to standard output cannot be taken back.
-            let goes_on = match self.target {
-                Target::File(_) => self.may_go_on(),
-                Target::Stdout | Target::Dropped => false,
-            };
-            if !goes_on || !failed.is_within_the_body || tries_left == 0 {
-                return self.say_what_is_kept(ended);
+            let Err(failed) = self.attempt(may_resume).await else { return Ok(()) };
+            // What was written elsewhere cannot be taken back.
+            let goes_on = matches!(self.target, Target::File(_)) && self.may_go_on();
+            let late = self.time_left().is_some_and(|left| left <= PAUSE);
+            if !goes_on || !failed.is_within_the_body || tries_left == 0 || late {
+                return Err(self.say_what_is_kept(failed));
             }
             log::info!("{}: {}; going on", self.outcome.url, failed.message);
             self.await_task(sleep(PAUSE)).await?;
             tries_left -= 1;
             may_resume = true;
         }
+    }
+
+    /// Of the time that the whole transfer may take.
+    fn time_left(&self) -> Option<Duration> {
+        self.common.args.timeout.map(|all| all.saturating_sub(self.began.elapsed()))
     }
 
     /// Whether a part can be asked for. Something else than the plain file may not be the same the next time, or may not
@@ -122,15 +130,15 @@ impl Transfer {
         plain && !ranged && args.upload.is_none() && !args.compressed
     }
 
-    fn say_what_is_kept(&self, ended: Result<(), Failed>) -> Result<(), Failed> {
-        let (Err(mut failed), Target::File(place)) = (ended, &self.target) else { return Ok(()) };
+    fn say_what_is_kept(&self, mut failed: Failed) -> Failed {
+        let Target::File(place) = &self.target else { return failed };
         place.abandon_if_empty();
-        if let Some(left) = place.left(&self.outcome.url) {
+        if let Some(left) = place.left(&self.outcome.url).filter(|_| !place.is_taken()) {
             let part = place.part();
             failed.message +=
                 &format!("; {} bytes are kept in {}: go on with --resume", left.bytes, part.display());
         }
-        Err(failed)
+        failed
     }
 
     async fn attempt(&mut self, may_resume: bool) -> Result<(), Failed> {
@@ -163,6 +171,7 @@ impl Transfer {
         let total = content_range(headers).and_then(|(_, total)| total);
         if total == Some(left.bytes) && left.note.total == total {
             (self.outcome.bytes, self.outcome.resumed_from) = (left.bytes, left.bytes);
+            let _locked = self.open(left.note, left.bytes).await?;
             return self.finish().await;
         }
         self.start_over().await
@@ -181,6 +190,9 @@ impl Transfer {
             .map_err(|_| Failed::new(Kind::Other, format_args!("{method:?} is no method")))?;
         let mut request = self.common.client.request_url(method, self.outcome.url.clone()).stream();
         request = request.decompress(args.compressed);
+        if let Some(left) = self.time_left() {
+            request = request.timeout(left);
+        }
         for (name, value) in &args.headers {
             request = request.header(name, value);
         }
@@ -196,7 +208,9 @@ impl Transfer {
         match args.upload.clone() {
             Some(path) => {
                 let body = self.off_poller(path.clone(), move || open_upload(&path)).await?;
-                Ok(request.body(body))
+                let progress = &self.common.progress;
+                progress.expected.fetch_add(body.len().unwrap_or(0), Ordering::Relaxed);
+                Ok(request.body(body).upload_progress(&progress.upload))
             }
             None => Ok(request),
         }
@@ -215,11 +229,11 @@ impl Transfer {
             Some(note) => Note { total: whole, ..note },
             None => Note::new(&self.outcome.url, &response.headers, total),
         };
+        (self.outcome.bytes, self.outcome.resumed_from) = (offset, offset);
+        let mut writer = self.open(note, offset).await?;
         let progress = &self.common.progress;
         progress.there.fetch_add(offset, Ordering::Relaxed);
         progress.expected.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
-        (self.outcome.bytes, self.outcome.resumed_from) = (offset, offset);
-        let mut writer = self.open(note, offset).await?;
         let ResponseBody::Stream(reader) = &response.body else { return Ok(()) };
         let copied = self.copy(reader, &mut writer).await;
         self.outcome.record = response.record().cloned();
@@ -233,12 +247,16 @@ impl Transfer {
             progress_back(&self.common.progress, self.outcome.bytes, total.unwrap_or(0));
         }
         copied?;
+        let finished = self.finish().await;
+        // Only now: what it locks is the part.
         drop(writer);
-        self.finish().await
+        finished
     }
 
     async fn copy(&mut self, reader: &BodyReader, writer: &mut Writer) -> Result<(), Failed> {
-        while let Some(chunk) = self.await_task(reader.next()).await?.map_err(Failed::body)? {
+        while let Some(chunk) =
+            self.await_task(reader.next()).await?.map_err(|error| self.body_failed(error))?
+        {
             let bytes = chunk.len() as u64;
             let chunk = match chunk {
                 tidegate_poller::Chunk::Owned(bytes) => bytes,
@@ -247,8 +265,16 @@ impl Transfer {
             match writer {
                 Writer::File { file, at } => {
                     let written = self.await_task(write_at(file.clone(), chunk, *at)).await?;
-                    written.map_err(|error| Failed::new(Kind::File, error))?;
+                    written.map_err(|error| {
+                        let file = self.outcome.file.as_deref().unwrap_or_default();
+                        Failed::new(Kind::File, format_args!("{file}: {error}"))
+                    })?;
                     *at += bytes;
+                }
+                Writer::Straight(file) => {
+                    let file = file.clone();
+                    let shown = self.outcome.file.clone().unwrap_or_default();
+                    self.off_poller(shown.into(), move || (&*file).write_all(&chunk)).await?;
                 }
                 Writer::Stdout => {
                     let write = move || {
@@ -265,9 +291,26 @@ impl Transfer {
         Ok(())
     }
 
+    fn body_failed(&self, error: BodyError) -> Failed {
+        match self.time_left() {
+            Some(Duration::ZERO) if error == BodyError::TimedOut => {
+                Failed { message: "it took longer than --timeout".to_owned(), ..Failed::body(error) }
+            }
+            _ => Failed::body(error),
+        }
+    }
+
     async fn open(&mut self, note: Note, offset: u64) -> Result<Writer, Failed> {
         let place = match &self.target {
             Target::File(place) => place.clone(),
+            Target::Straight(path) => {
+                let path = path.clone();
+                self.outcome.file = Some(path.display().to_string());
+                let open = move || File::options().write(true).open(&path);
+                let file =
+                    self.off_poller(self.outcome.file.clone().unwrap_or_default().into(), open).await?;
+                return Ok(Writer::Straight(Arc::new(file)));
+            }
             Target::Stdout => {
                 self.outcome.file = Some("-".to_owned());
                 return Ok(Writer::Stdout);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End};
-use tidegate_poller::{Budget, Direction, Io};
+use tidegate_poller::{Budget, Direction, Io, TimerId};
 
 use super::again::{self, Redirect};
 use super::client::{Call, Shared};
@@ -12,7 +12,9 @@ use super::client::{Call, Shared};
 use super::content::{ACCEPTED, Coding};
 use super::error::ClientError;
 use super::intake::{Intake, To};
+use super::progress::LOOKED_EVERY;
 use super::response::{RecordSlot, Response, ResponseBody};
+use super::session::LOOK;
 use crate::http::body::{BodyFeed, Wake};
 use crate::http::codec::response::{Decoder, Head};
 use crate::http::{Fields, StatusCode, header};
@@ -35,6 +37,8 @@ pub(super) struct Attempt {
     pub(super) is_refused: bool,
     /// Budgets that only this request spends through, up to the end of the reply.
     pub(super) budgets: Vec<(Direction, Budget)>,
+    /// Has the session look how far the body has gone, until it has.
+    pub(super) look: Option<TimerId>,
     read_throttled_before: u64,
     record: RecordSlot,
 }
@@ -82,6 +86,7 @@ impl Attempt {
             asked_leave: false,
             is_refused: false,
             budgets: Vec::new(),
+            look: None,
             read_throttled_before: sums.ingress_throttled_ns,
             record: RecordSlot::default(),
             call,
@@ -174,6 +179,26 @@ impl Attempt {
     /// Whether the reply was handed over with its head, so that there is no going back.
     pub(super) fn is_delivered(&self) -> bool {
         self.reply.as_ref().is_some_and(|reply| matches!(reply.then, Then::Delivered))
+    }
+
+    /// Sees how far the body has gone, for whoever asked, and again after a while.
+    pub(super) fn look_again(&mut self, io: &mut Io<'_>) {
+        if let Some(progress) = &self.call.work.options.progress {
+            let gone = self.account.gone_by(&io.sums());
+            progress.set_sent(gone.saturating_sub(self.account.head_out));
+            // What is refused goes no further.
+            self.look = (!self.is_refused).then(|| io.start_timer(LOOKED_EVERY, LOOK));
+        }
+    }
+
+    /// The request has gone.
+    pub(super) fn all_sent(&mut self, io: &mut Io<'_>) {
+        if let Some(progress) = &self.call.work.options.progress {
+            progress.end();
+        }
+        if let Some(timer) = self.look.take() {
+            io.cancel_timer(timer);
+        }
     }
 
     /// The reply is whole: records the exchange, and has what follows it done.

@@ -92,6 +92,10 @@ impl Client {
     pub(super) fn start(&self, task: RequestTask, done: Continuation<Outcome>) {
         let RequestTask { url: Ok(url), method, headers, body, options, .. } = task else { return };
         let shared = &self.shared;
+        let proxy = match shared.settings.proxies.of(&url) {
+            Ok(proxy) => proxy,
+            Err(error) => return done.complete(Err(ClientError::BadProxy(error))),
+        };
         let began = sys::now();
         let timeout = options.total_timeout.or(shared.settings.total_timeout);
         let call = Call {
@@ -101,7 +105,7 @@ impl Client {
             retried: false,
             timer: None,
             work: Errand {
-                proxy: shared.settings.proxies.of(&url),
+                proxy,
                 url,
                 method,
                 headers,
@@ -218,6 +222,13 @@ impl Shared {
         self.endpoints.visit(key.clone(), || Origin { shared: self.clone(), key }).accept(call);
     }
 
+    /// Makes another attempt, unless nobody waits any more: the attempt before has left the call's last record then.
+    fn enter_again(self: &Arc<Self>, call: Call) {
+        if call.pledge.is_waiting() {
+            self.enter(call);
+        }
+    }
+
     /// Goes where a redirect leads.
     pub(super) fn follow(self: &Arc<Self>, mut call: Call, redirect: Redirect) {
         let work = &mut call.work;
@@ -244,11 +255,14 @@ impl Shared {
             work.url = redirect.url;
         }
         work.method = redirect.method;
-        work.proxy = self.settings.proxies.of(&work.url);
+        work.proxy = match self.settings.proxies.of(&work.url) {
+            Ok(proxy) => proxy,
+            Err(error) => return call.pledge.complete(Err(ClientError::BadProxy(error))),
+        };
         work.visited.push(here);
         work.facts.redirects += 1;
         call.retried = false;
-        self.enter(call);
+        self.enter_again(call);
     }
 
     /// What becomes of a call that failed: it is made once more, or ends. `sent`: the server may have acted on it.
@@ -284,7 +298,7 @@ impl Shared {
     /// Makes a request once more whose body the server would not give leave to, nor refuse.
     pub(super) fn send_unasked(self: &Arc<Self>, mut call: Call) {
         call.work.asks_leave = false;
-        self.enter(call);
+        self.enter_again(call);
     }
 
     /// Makes a request once more, after a pause.
@@ -300,7 +314,7 @@ impl Shared {
         let shared = self.clone();
         let go_on = Later(move || {
             if let Some(call) = take(&place) {
-                shared.enter(call);
+                shared.enter_again(call);
             }
         });
         self.runtime.start_keyed_timer(sys::now() + pause, Box::new(go_on));
@@ -313,19 +327,17 @@ impl Shared {
         call: &Call,
         error: Option<&ClientError>,
     ) {
-        let (phase, reason) = match error {
-            None => ("wait", Reason::LocalClose),
-            Some(ClientError::Resolve(_)) => ("resolve", Reason::ConnectFailed),
-            Some(ClientError::Timeout(Waited::Addresses)) => ("resolve", Reason::Timeout),
-            Some(ClientError::Timeout(Waited::Connect)) => ("connect", Reason::Timeout),
-            Some(ClientError::Timeout(Waited::Tls)) => ("handshake", Reason::Timeout),
-            Some(ClientError::Timeout(_)) => ("wait", Reason::Timeout),
-            Some(ClientError::Connect(reason)) => ("connect", *reason),
-            Some(ClientError::Tls(_)) => ("handshake", Reason::TransportError),
-            Some(ClientError::Proxy(_)) => ("proxy", Reason::Denied),
-            Some(ClientError::Stopped) => ("wait", Reason::Shutdown),
-            Some(_) => ("wait", Reason::Denied),
-        };
+        let (phase, reason) = unconnected(error);
+        self.record_attempt(address, call, phase, reason);
+    }
+
+    pub(super) fn record_attempt(
+        &self,
+        address: Option<SocketAddr>,
+        call: &Call,
+        phase: &'static str,
+        reason: Reason,
+    ) {
         let work = &call.work;
         let address = address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], work.url.port())));
         self.settings.sinks.exchange(|| {
@@ -357,6 +369,23 @@ fn luck() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 
+/// In which phase an attempt ended that got no connection, and why; without an error it was given up.
+pub(super) fn unconnected(error: Option<&ClientError>) -> (&'static str, Reason) {
+    match error {
+        None => ("wait", Reason::LocalClose),
+        Some(ClientError::Resolve(_)) => ("resolve", Reason::ConnectFailed),
+        Some(ClientError::Timeout(Waited::Addresses)) => ("resolve", Reason::Timeout),
+        Some(ClientError::Timeout(Waited::Connect)) => ("connect", Reason::Timeout),
+        Some(ClientError::Timeout(Waited::Tls)) => ("handshake", Reason::Timeout),
+        Some(ClientError::Timeout(_)) => ("wait", Reason::Timeout),
+        Some(ClientError::Connect(reason)) => ("connect", *reason),
+        Some(ClientError::Tls(_)) => ("handshake", Reason::TransportError),
+        Some(ClientError::Proxy(_)) => ("proxy", Reason::Denied),
+        Some(ClientError::Stopped) => ("wait", Reason::Shutdown),
+        Some(_) => ("wait", Reason::Denied),
+    }
+}
+
 /// An endpoint: a server, seen through a proxy or not.
 pub(super) struct Origin {
     pub(super) shared: Arc<Shared>,
@@ -386,8 +415,8 @@ impl Pooled for Origin {
         Dial::begin(endpoint, poller, connection, call);
     }
 
-    fn start(session: &mut ClientSession, io: &mut Io<'_>, call: Call) {
-        session.start(io, call);
+    fn start(session: &mut ClientSession, io: &mut Io<'_>, call: Call) -> Option<Call> {
+        session.start(io, call)
     }
 
     fn cancelled(session: &mut ClientSession, io: &mut Io<'_>, call: u64) {

@@ -121,7 +121,7 @@ impl Coding {
         if self.ended { Ok(()) } else { Err(Broken(self.name())) }
     }
 
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self.decoder {
             Decoder::Flate(_) => "gzip",
             Decoder::Brotli(_) => "br",
@@ -201,6 +201,16 @@ mod tests {
         let (mut coding, mut out) = (coding("gzip").unwrap(), vec![0; 4_096]);
         let (used, made) = coding.decode(&bomb, &mut out).unwrap();
         assert!(used < bomb.len() && made == out.len());
+    }
+
+    #[test]
+    fn windows_that_take_much_memory_are_refused() {
+        // RFC 8878, section 3.1.1.1.2: the exponent of the window's size is in the upper five bits, 10 less.
+        let zstd = |window_log: u8| [0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3, 1, 0, 0];
+        assert_eq!(decode("zstd", &zstd(23), 1, 10), Ok(Vec::new()));
+        assert_eq!(decode("zstd", &zstd(24), 1, 10), Err(Broken("zstd")));
+        // What RFC 7932 has no window for, and its extension windows of up to a gigabyte.
+        assert_eq!(decode("br", &[0x11, 0x1e, 0x03], 1, 10), Err(Broken("br")));
     }
 
     proptest! {

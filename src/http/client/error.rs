@@ -5,6 +5,7 @@ use std::io;
 
 use tidegate_poller::Reason;
 
+use super::proxy::BadProxy;
 use super::url::BadUrl;
 use crate::http::codec::response::Fault;
 use crate::http::{BodyError, StatusCode};
@@ -18,6 +19,8 @@ pub enum ClientError {
     Url(BadUrl),
     /// The request cannot be said in HTTP/1.1: a field's name or value, a body that was sent already.
     Request(&'static str),
+    /// What should name the proxy of this URL names none that can be used. Nothing was sent.
+    BadProxy(BadProxy),
     /// The host's name could not be resolved.
     Resolve(io::Error),
     /// No connection: none of the host's addresses let us in. The reason is that of the last one's record.
@@ -78,7 +81,11 @@ impl fmt::Display for ClientError {
         match self {
             ClientError::Url(error) => write!(f, "the URL is no good: {error}"),
             ClientError::Request(why) => write!(f, "the request cannot be sent: {why}"),
+            ClientError::BadProxy(error) => write!(f, "the proxy cannot be used: {error}"),
             ClientError::Resolve(error) => write!(f, "the name could not be resolved: {error}"),
+            ClientError::Connect(Reason::ConnectFailed) => {
+                f.write_str("cannot connect: it was refused, or there is no way there")
+            }
             ClientError::Connect(reason) => write!(f, "cannot connect: {}", reason.as_str()),
             ClientError::Tls(why) => write!(f, "TLS failed: {why}"),
             ClientError::Proxy(status) => write!(f, "the proxy would not connect us: {status}"),
@@ -102,6 +109,7 @@ impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ClientError::Url(error) => Some(error),
+            ClientError::BadProxy(error) => Some(error),
             ClientError::Resolve(error) => Some(error),
             ClientError::Malformed(fault) => Some(fault),
             _ => None,

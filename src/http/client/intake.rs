@@ -122,8 +122,12 @@ impl Intake {
                     Room::Unwanted => return Ok(Room::Unwanted),
                 }
             }
-            if input.is_empty() && made < PIECE || (used, made) == (0, 0) {
+            if input.is_empty() && made < PIECE {
                 return Ok(Room::More);
+            }
+            if (used, made) == (0, 0) {
+                // It goes neither on nor to its end.
+                return Err(ClientError::Coding(coding.name()));
             }
         }
     }

@@ -23,6 +23,8 @@ mod content;
 mod dial;
 mod error;
 mod intake;
+mod past;
+mod progress;
 mod proxy;
 mod request;
 mod response;
@@ -32,7 +34,8 @@ mod url;
 
 pub use client::Client;
 pub use error::ClientError;
-pub use proxy::{Proxies, Proxy};
+pub use progress::UploadProgress;
+pub use proxy::{BadProxy, Proxies, Proxy};
 pub use request::{RequestTask, get, post, request};
 pub use response::{Response, ResponseBody};
 pub use settings::ClientSettings;

@@ -1,18 +1,35 @@
 //! Which requests go through a proxy. Pure: the environment is an argument.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::url::{BadUrl, Scheme, Url};
+use super::past::Past;
+use super::url::{self, BadUrl, Scheme, Url};
 
 /// The proxies of a client, and what goes past them.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    http: Option<Arc<Proxy>>,
-    https: Option<Arc<Proxy>>,
-    /// Suffixes of names, and addresses; `*` is all.
-    past: Vec<String>,
+    http: Way,
+    https: Way,
+    past: Vec<Past>,
+}
+
+/// How requests to URLs of a scheme go.
+#[derive(Clone, Debug, Default)]
+enum Way {
+    /// To the server.
+    #[default]
+    Straight,
+    Through(Arc<Proxy>),
+    /// Nowhere: a proxy is wanted, and this is none. Without it the request would go where it should not.
+    Barred(BadProxy),
+}
+
+/// A setting that should name a proxy, and does not. The requests that it is for fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadProxy {
+    setting: String,
+    why: BadUrl,
 }
 
 /// A proxy.
@@ -30,83 +47,110 @@ impl Proxies {
         Proxies::default()
     }
 
-    /// This one for everything.
+    /// This one for everything: `[http://][USER:PASSWORD@]HOST[:PORT]`, the port 1080 if none is written, as curl has it. What
+    /// may follow, a slash or a path, means nothing.
+    ///
+    /// # Errors
+    /// Where it is something else. Proxies are spoken to in plain HTTP only: not by TLS (`https://`), nor by SOCKS.
     pub fn all(url: &str) -> Result<Proxies, BadUrl> {
         let proxy = Arc::new(Proxy::new(url)?);
-        Ok(Proxies { http: Some(proxy.clone()), https: Some(proxy), past: Vec::new() })
+        Ok(Proxies { http: Way::Through(proxy.clone()), https: Way::Through(proxy), past: Vec::new() })
     }
 
-    /// Also goes past the proxies: these hosts and those below them, separated by commas, as in `no_proxy`.
+    /// Also goes past the proxies: these hosts, separated by commas or blanks, as in `no_proxy`. Each is
+    ///
+    /// - a name, which stands for all below it, too, with or without a dot or `*.` in front: `example.org`, `.example.org`;
+    /// - an address, IPv6 in brackets or not: `127.0.0.1`, `[::1]`;
+    /// - a block of addresses: `10.0.0.0/8`, `fd00::/8`;
+    /// - `*`, which stands for everything.
+    ///
+    /// With a port (`example.org:8080`) a name or an address is meant at this port only. Addresses and blocks are for URLs in
+    /// which an address is written: no name is looked up for them. What is none of these is logged, and left out.
     #[must_use]
     pub fn except(mut self, hosts: &str) -> Proxies {
-        let hosts =
-            hosts.split([',', ' ']).map(|host| host.trim().trim_start_matches('.').to_ascii_lowercase());
-        self.past.extend(hosts.filter(|host| !host.is_empty()));
+        for host in hosts.split([',', ' ', '\t']).filter(|host| !host.is_empty()) {
+            match Past::new(host) {
+                Ok(past) => self.past.push(past),
+                Err(error) => log::warn!("{host:?} goes past no proxy: {error}"),
+            }
+        }
         self
     }
 
-    /// What the environment says, as curl reads it: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. Capitals do as
-    /// well, save for `HTTP_PROXY`: what runs below a web server would find a request's Proxy field there. A value that
-    /// is no URL of a proxy is logged, and left out.
+    /// What the environment says, as curl reads it: `http_proxy`, `https_proxy`, `all_proxy` for those of both that are not
+    /// set, and `no_proxy` (see [`Proxies::except`]). Capitals do as well, save for `HTTP_PROXY`: what runs below a web
+    /// server would find a request's Proxy field there.
+    ///
+    /// Where a value is no proxy that can be used (see [`Proxies::all`]), the requests it is for fail
+    /// ([`ClientError::BadProxy`](super::ClientError::BadProxy)): they do not go straight to their servers.
     pub fn from_env() -> Proxies {
         Proxies::from_variables(|name| std::env::var(name).ok())
     }
 
     /// The same, from anywhere.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Proxies {
-        let set = |name: &str| get(name).filter(|value| !value.trim().is_empty());
-        let either = |name: &str| set(name).or_else(|| set(&name.to_ascii_uppercase()));
-        let proxy = |value: Option<String>| {
-            let value = value?;
-            Proxy::new(&value)
-                .map(Arc::new)
-                .inspect_err(|error| log::warn!("a proxy is left out: {error}"))
-                .ok()
-        };
+        let set = |name: String| Some((get(&name).filter(|value| !value.trim().is_empty())?, name));
+        let either = |name: &str| set(name.to_owned()).or_else(|| set(name.to_ascii_uppercase()));
         let all = either("all_proxy");
         let proxies = Proxies {
-            http: proxy(set("http_proxy").or_else(|| all.clone())),
-            https: proxy(either("https_proxy").or(all)),
+            http: Way::of(set("http_proxy".to_owned()).or_else(|| all.clone())),
+            https: Way::of(either("https_proxy").or(all)),
             past: Vec::new(),
         };
-        proxies.except(&either("no_proxy").unwrap_or_default())
+        proxies.except(&either("no_proxy").map(|(hosts, _)| hosts).unwrap_or_default())
     }
 
     /// Through which one a request to this URL goes.
-    pub(super) fn of(&self, url: &Url) -> Option<Arc<Proxy>> {
-        let proxy = match url.scheme() {
+    pub(super) fn of(&self, url: &Url) -> Result<Option<Arc<Proxy>>, BadProxy> {
+        let way = match url.scheme() {
             Scheme::Http => &self.http,
             Scheme::Https => &self.https,
         };
-        proxy.clone().filter(|_| !self.past.iter().any(|past| goes_past(past, url)))
+        match way {
+            Way::Straight => Ok(None),
+            _ if self.past.iter().any(|past| past.covers(url)) => Ok(None),
+            Way::Through(proxy) => Ok(Some(proxy.clone())),
+            Way::Barred(error) => Err(error.clone()),
+        }
     }
 }
 
-fn goes_past(past: &str, url: &Url) -> bool {
-    let host = url.host();
-    let (name, port) = match past.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
-        _ => (past, None),
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']').trim_start_matches('.');
-    let of_this_port = port.is_none_or(|port: u16| port == url.port());
-    let below = || host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    name == "*" || of_this_port && if host.parse::<IpAddr>().is_ok() { host == name } else { below() }
+impl Way {
+    /// As a variable of this name says, and its value before it.
+    fn of(variable: Option<(String, String)>) -> Way {
+        let Some((value, setting)) = variable else { return Way::Straight };
+        match Proxy::new(&value) {
+            Ok(proxy) => Way::Through(Arc::new(proxy)),
+            Err(why) => Way::Barred(BadProxy { setting, why }),
+        }
+    }
 }
 
 impl Proxy {
-    /// `http://[USER:PASSWORD@]HOST[:PORT]`; the scheme may be left out, the port is 1080 then as curl has it.
     fn new(text: &str) -> Result<Proxy, BadUrl> {
+        /// Where curl finds a proxy whose port is not written.
+        const PORT: u16 = 1080;
         let text = text.trim();
-        let url: Url = if text.contains("://") { text.parse()? } else { format!("http://{text}").parse()? };
-        if url.scheme() == Scheme::Https {
-            return Err(BadUrl::new("a proxy is spoken to in plain HTTP here: write http://"));
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "https" => {
+                return Err(BadUrl::new(
+                    "proxies are spoken to in plain HTTP, not by TLS: write http://HOST:PORT",
+                ));
+            }
+            socks if socks.starts_with("socks") => {
+                return Err(BadUrl::new(
+                    "SOCKS is not spoken, only HTTP: name an HTTP proxy, http://HOST:PORT",
+                ));
+            }
+            _ => return Err(BadUrl::new("a proxy is written http://HOST:PORT")),
         }
-        let port_written =
-            text.trim_end_matches('/').rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authorization = url.user().map(|(name, password)| basic(name, password));
-        let port = if port_written { url.port() } else { 1080 };
-        Ok(Proxy { host: url.host().to_owned(), port, authorization })
+        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+        let (user, place) = url::user_and_place(&rest[..end]);
+        let (host, port) = url::host_and_port(place)?;
+        let authorization = user.map(|(name, password)| basic(&name, &password));
+        Ok(Proxy { host, port: port.unwrap_or(PORT), authorization })
     }
 }
 
@@ -130,6 +174,19 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+impl fmt::Display for BadProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the value: there may be a password in it.
+        write!(f, "{}: {}", self.setting, self.why)
+    }
+}
+
+impl std::error::Error for BadProxy {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}
+
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the password.
@@ -141,48 +198,83 @@ impl fmt::Debug for Proxy {
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)], url: &str) -> Option<String> {
+    /// The proxy of a URL, or in words why there is none.
+    fn of(variables: &[(&str, &str)], url: &str) -> String {
         let get = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
         };
-        Proxies::from_variables(get).of(&url.parse().unwrap()).map(|proxy| format!("{proxy:?}"))
+        match Proxies::from_variables(get).of(&url.parse().unwrap()) {
+            Ok(None) => "none".to_owned(),
+            Ok(Some(proxy)) => format!("{}:{}", proxy.host, proxy.port),
+            Err(error) => error.to_string(),
+        }
     }
 
     #[test]
     fn the_environment_is_read_as_curl_reads_it() {
-        let proxy = Some("Proxy(p:3128)".to_owned());
-        assert_eq!(of(&[("http_proxy", "http://p:3128")], "http://x/"), proxy);
-        assert_eq!(of(&[("http_proxy", "p:3128/")], "http://x/"), proxy);
-        assert_eq!(of(&[("http_proxy", "p:3128")], "https://x/"), None);
-        assert_eq!(of(&[("HTTP_PROXY", "p:3128")], "http://x/"), None);
-        assert_eq!(of(&[("HTTPS_PROXY", "p:3128")], "https://x/"), proxy);
-        assert_eq!(of(&[("all_proxy", "p:3128")], "https://x/"), proxy);
-        assert_eq!(
-            of(&[("all_proxy", "p:3128"), ("http_proxy", "q")], "http://x/"),
-            Some("Proxy(q:1080)".into())
-        );
-        assert_eq!(of(&[("http_proxy", "https://p:3128")], "http://x/"), None);
-        assert_eq!(of(&[("http_proxy", "")], "http://x/"), None);
+        for (variables, url, proxy) in [
+            (&[("http_proxy", "http://p:3128")][..], "http://x/", "p:3128"),
+            (&[("http_proxy", "p:3128")], "https://x/", "none"),
+            (&[("HTTP_PROXY", "p:3128")], "http://x/", "none"),
+            (&[("HTTPS_PROXY", "p:3128")], "https://x/", "p:3128"),
+            (&[("https_proxy", "p:1"), ("HTTPS_PROXY", "p:2")], "https://x/", "p:1"),
+            (&[("all_proxy", "p:3128")], "https://x/", "p:3128"),
+            (&[("all_proxy", "p:3128"), ("http_proxy", "q")], "http://x/", "q:1080"),
+            (&[("all_proxy", "p:3128"), ("http_proxy", " ")], "http://x/", "p:3128"),
+            (&[("http_proxy", "")], "http://x/", "none"),
+            (&[("http_proxy", "p:1"), ("no_proxy", "y, .x.org\tz")], "http://a.x.org/", "none"),
+            (&[("http_proxy", "p:1"), ("NO_PROXY", "10.0.0.0/8")], "http://10.1.2.3/", "none"),
+            (&[("http_proxy", "p:1"), ("no_proxy", "10.0.0.0/99,x")], "http://10.1.2.3/", "p:1"),
+            (&[("http_proxy", "p:1"), ("no_proxy", "10.0.0.0/99,x")], "http://x/", "none"),
+            (&[("http_proxy", "socks5://p:1"), ("no_proxy", "x")], "http://x/", "none"),
+        ] {
+            assert_eq!(of(variables, url), proxy, "{variables:?} {url}");
+        }
     }
 
     #[test]
-    fn some_hosts_go_past() {
-        for (past, url, goes) in [
-            ("x.org", "http://x.org/", true),
-            ("x.org", "http://a.x.org/", true),
-            (".x.org", "http://a.x.org/", true),
-            ("x.org", "http://ax.org/", false),
-            ("x.org:81", "http://x.org/", false),
-            ("y,x.org:81", "http://x.org:81/", true),
-            ("*", "http://anything/", true),
-            ("127.0.0.1", "http://127.0.0.1:5/", true),
-            ("0.0.1", "http://127.0.0.1/", false),
-            ("[::1]", "http://[::1]/", true),
-            ("::1", "http://[::1]/", true),
-            ("", "http://x/", false),
+    fn proxies_are_read_as_they_are_written() {
+        for (text, read) in [
+            ("p", "p:1080"),
+            ("p:3128", "p:3128"),
+            ("p:3128/", "p:3128"),
+            ("P.example:3128/path", "p.example:3128"),
+            ("p:3128/path?query:9#x", "p:3128"),
+            ("http://p:3128/path:4", "p:3128"),
+            ("HTTP://p:80", "p:80"),
+            ("http://p", "p:1080"),
+            ("http://p:", "p:1080"),
+            ("http://u:1@p", "p:1080"),
+            ("http://u:pa:ss@p:3128/x@y:7", "p:3128"),
+            ("[::1]:3128", "::1:3128"),
+            ("http://[::1]/", "::1:1080"),
+            (" p:3128 ", "p:3128"),
         ] {
-            let proxies = Proxies::all("p:1").unwrap().except(past);
-            assert_eq!(proxies.of(&url.parse().unwrap()).is_none(), goes, "{past:?} {url}");
+            assert_eq!(of(&[("http_proxy", text)], "http://x/"), read, "{text:?}");
+        }
+        for (text, words) in [
+            ("socks5://p:1080", "SOCKS is not spoken"),
+            ("socks5h://u:p@p:1080", "SOCKS is not spoken"),
+            ("SOCKS4://p", "SOCKS is not spoken"),
+            ("socks4a://p", "SOCKS is not spoken"),
+            ("https://p:3128", "not by TLS"),
+            ("ftp://p:21", "http://HOST:PORT"),
+            ("://p", "http://HOST:PORT"),
+            ("http://", "no host"),
+            (":3128", "no host"),
+            ("p:99999", "number up to 65535"),
+            ("p:port", "a colon and a port"),
+            ("p:31 28", "a colon and a port"),
+            ("a b:3128", "no host name has"),
+            ("::1", "a colon and a port"),
+            ("[::1", "bracket"),
+            ("http://p:1\r\nX: y", "a colon and a port"),
+        ] {
+            for (name, url) in [("http_proxy", "http://x/"), ("ALL_PROXY", "https://x/")] {
+                let said = of(&[(name, text)], url);
+                assert!(said.starts_with(&format!("{name}: ")) && said.contains(words), "{text:?}: {said}");
+            }
+            assert!(Proxies::all(text).unwrap_err().to_string().contains(words), "{text:?}");
         }
     }
 
@@ -195,7 +287,9 @@ mod tests {
             ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]
         );
         let proxies = Proxies::all("http://u:secret@p:1").unwrap();
-        assert!(proxies.http.as_ref().unwrap().authorization.is_some());
+        let proxy = proxies.of(&"http://x/".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(proxy.authorization, Some(basic("u", "secret")));
         assert!(!format!("{proxies:?}").contains("secret"));
+        assert!(!of(&[("http_proxy", "socks5://u:secret@p")], "http://x/").contains("secret"));
     }
 }

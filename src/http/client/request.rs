@@ -10,6 +10,7 @@ use tidegate_poller::{Budget, Limit};
 
 use super::client::Client;
 use super::error::ClientError;
+use super::progress::UploadProgress;
 use super::proxy::{Proxy, basic};
 use super::response::Response;
 use super::settings::ClientSettings;
@@ -72,6 +73,7 @@ pub(super) struct Options {
     pub(super) decompress: Option<bool>,
     pub(super) limits: [Option<Limit>; 2],
     pub(super) budgets: Vec<(tidegate_poller::Direction, Budget)>,
+    pub(super) progress: Option<UploadProgress>,
 }
 
 /// The body of a request, kept so that it can be sent again if need be.
@@ -97,6 +99,9 @@ impl RequestTask {
     }
 
     pub(super) fn of_url(client: Option<Client>, method: Method, url: Result<Url, BadUrl>) -> RequestTask {
+        // Its answer would make a tunnel of a connection that others use.
+        let fault = (method == Method::CONNECT)
+            .then_some("CONNECT is for proxies, and said to them where that is needed");
         RequestTask {
             client,
             url,
@@ -104,7 +109,7 @@ impl RequestTask {
             headers: HeaderMap::new(),
             body: Upload::Empty,
             options: Options::default(),
-            fault: None,
+            fault,
         }
     }
 
@@ -193,6 +198,12 @@ impl RequestTask {
     /// The same for what it sends.
     pub fn upload_budget(mut self, budget: &Budget) -> RequestTask {
         self.options.budgets.push((tidegate_poller::Direction::Egress, budget.clone()));
+        self
+    }
+
+    /// Has it be seen how far its body has gone.
+    pub fn upload_progress(mut self, progress: &UploadProgress) -> RequestTask {
+        self.options.progress = Some(progress.clone());
         self
     }
 }
@@ -370,5 +381,6 @@ mod tests {
         assert!(get("http://x/").header("a b", "c").fault.is_some());
         assert!(get("http://x/").header("a", "b\r\nc: d").fault.is_some());
         assert!(get("x").url.is_err());
+        assert!(request(Method::CONNECT, "http://x/").fault.is_some());
     }
 }

@@ -164,17 +164,9 @@ impl FromStr for Url {
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?', '\\']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        let (user, place) = match authority.rsplit_once('@') {
-            Some((user, place)) => (Some(user), place),
-            None => (None, authority),
-        };
+        let (user, place) = user_and_place(authority);
         let (host, port) = host_and_port(place)?;
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let user = user.map(|user| {
-            let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-            (plain(name), plain(password))
-        });
         Ok(Url { scheme, host, port: port.unwrap_or(scheme.port()), target: escaped(&target), user })
     }
 }
@@ -185,8 +177,16 @@ impl BadUrl {
     }
 }
 
+/// Takes name and password, where they are written, off what else stands before the path.
+pub(super) fn user_and_place(authority: &str) -> (Option<(String, String)>, &str) {
+    let Some((user, place)) = authority.rsplit_once('@') else { return (None, authority) };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    (Some((plain(name), plain(password))), place)
+}
+
 /// Reads `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
-fn host_and_port(place: &str) -> Result<(String, Option<u16>), BadUrl> {
+pub(super) fn host_and_port(place: &str) -> Result<(String, Option<u16>), BadUrl> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
             let (host, port) =

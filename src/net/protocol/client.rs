@@ -333,8 +333,9 @@ impl<C: Codec> Pooled for AtAddress<C> {
         pool::with_session::<Self>(poller, &socket, ClientSession::connecting);
     }
 
-    fn start(session: &mut ClientSession<C>, io: &mut Io<'_>, call: Call<C>) {
+    fn start(session: &mut ClientSession<C>, io: &mut Io<'_>, call: Call<C>) -> Option<Call<C>> {
         session.start(io, call);
+        None
     }
 
     fn cancelled(session: &mut ClientSession<C>, io: &mut Io<'_>, call: u64) {

@@ -10,7 +10,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::http::{BodyError, BodyReader, ClientError, RequestTask, Response, ResponseBody, StatusCode, get};
+use tidegate_poller::{Moment, sys};
+
+use crate::http::{
+    BodyError, BodyReader, ClientError, HeaderValue, RequestTask, Response, ResponseBody, StatusCode, get,
+};
 use crate::runtime::RuntimeHandle;
 use crate::sse::parser::{Limits, Message, Parser, TooLong};
 use crate::task::{Continuation, Dropped, Elapsed, Task, TaskExt as _, TaskHandle, future, sleep};
@@ -21,7 +25,8 @@ use reconnect::Reconnect;
 pub struct EventSourceSettings {
     /// How long to wait before connecting again, until the server says. Default: 1 s.
     pub retry: Duration,
-    /// The wait doubles with each attempt that brings nothing, up to this, and is up to a half longer at random. Default: 60 s.
+    /// The wait doubles with each attempt that brings nothing, up to this, and is up to a half longer at random. A stream that
+    /// was open for as long as this counts as one that brought something, though no event came. Default: 60 s.
     pub retry_max: Duration,
     /// After so many attempts in a row that brought nothing, that is an error. Default: none, it tries for ever.
     pub attempts_max: Option<u32>,
@@ -92,6 +97,8 @@ struct State {
     parser: Parser,
     ready: VecDeque<Message>,
     reader: Option<BodyReader>,
+    /// When the stream at hand was opened.
+    opened: Moment,
     /// What was begun goes on where nobody waits for it any more, and is there for who asks next.
     pending: Option<Pending>,
     reconnect: Reconnect,
@@ -131,6 +138,7 @@ impl EventSource {
             parser: Parser::new(settings.limits),
             ready: VecDeque::new(),
             reader: None,
+            opened: sys::now(),
             reconnect: Reconnect::new(settings.retry, settings.retry_max),
             at_once: true,
             pending: None,
@@ -277,14 +285,21 @@ impl State {
             .stream();
         match self.parser.last_event_id() {
             "" => request,
-            id => request.header("Last-Event-ID", id),
+            id if HeaderValue::from_bytes(id.as_bytes()).is_ok() => request.header("Last-Event-ID", id),
+            id => {
+                // A server that makes such ids cannot know what came after them.
+                log::warn!(
+                    "the id {id:?} cannot stand in a field; the stream begins where the server has it begin"
+                );
+                request
+            }
         }
     }
 
     fn opened(&mut self, response: Result<Response, ClientError>) -> Result<(), EventSourceError> {
         match response {
             Ok(response) => match judge(response)? {
-                Opened::Stream(reader) => self.reader = Some(reader),
+                Opened::Stream(reader) => (self.reader, self.opened) = (Some(reader), sys::now()),
                 Opened::Enough => self.ended = true,
                 Opened::NotNow(status) => log::debug!("no stream of events for now: {status}"),
             },
@@ -314,6 +329,10 @@ impl State {
             Ok(None) | Err(_) => {
                 self.reader = None;
                 self.parser.restart();
+                if sys::now() - self.opened >= self.settings.retry_max {
+                    // It was a quiet one.
+                    self.reconnect.succeeded();
+                }
             }
         }
         Ok(())
@@ -347,12 +366,7 @@ fn judge(response: Response) -> Result<Opened, EventSourceError> {
     match response.status {
         StatusCode::OK => {}
         StatusCode::NO_CONTENT => return Ok(Opened::Enough),
-        // The server, or what lies before it, is not up to it now.
-        passing @ (StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::INTERNAL_SERVER_ERROR
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT) => return Ok(Opened::NotNow(passing)),
+        passing if is_passing(passing) => return Ok(Opened::NotNow(passing)),
         other => return Err(EventSourceError::Status(other)),
     }
     let field = response.headers.get("content-type").map_or(&b""[..], |value| value.as_bytes());
@@ -363,6 +377,15 @@ fn judge(response: Response) -> Result<Opened, EventSourceError> {
     match response.body {
         ResponseBody::Stream(reader) => Ok(Opened::Stream(reader)),
         ResponseBody::Whole(_) => Ok(Opened::NotNow(response.status)),
+    }
+}
+
+/// Whether the server, or what lies before it, is not up to it just now. Standards know some such statuses, proxies more.
+fn is_passing(status: StatusCode) -> bool {
+    match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
+        other => other.is_server_error(),
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The least that a server can have us wait. One that asks for nothing at all, and closes after each event, would have us come
+/// again and again without a pause.
+const BASE_MIN: Duration = Duration::from_millis(100);
+
 /// The waits between connections.
 #[derive(Clone, Debug)]
 pub(super) struct Reconnect {
@@ -18,7 +22,7 @@ impl Reconnect {
 
     /// The server has said how long it wants clients to wait.
     pub(super) fn set_base(&mut self, base: Duration) {
-        self.base = base;
+        self.base = base.max(BASE_MIN);
     }
 
     /// Something came: the next failure is the first.
@@ -67,5 +71,11 @@ mod tests {
         reconnect.set_base(ms(5_000));
         assert_eq!(reconnect.next_wait(0.0), ms(5_000));
         assert_eq!(reconnect.next_wait(0.0), ms(5_000));
+        // Whatever it is.
+        reconnect.set_base(Duration::from_millis(u64::MAX));
+        assert!(reconnect.next_wait(1.0) >= Duration::from_millis(u64::MAX));
+        reconnect.set_base(Duration::ZERO);
+        reconnect.succeeded();
+        assert_eq!(reconnect.next_wait(0.0), BASE_MIN);
     }
 }

@@ -5,7 +5,7 @@ use tidegate_poller::{Io, Reason};
 
 use super::ClientSession;
 use crate::http::client::attempt::Attempt;
-use crate::http::client::client::Call;
+use crate::http::client::client::{Call, unconnected};
 use crate::http::client::error::ClientError;
 use crate::net::protocol::Waited;
 
@@ -46,17 +46,19 @@ impl ClientSession {
     pub(super) fn unprepared(&mut self, call: Call, record: &ConnectionRecord) {
         let shared = self.shared().clone();
         let fault = record.handshake.as_ref().and_then(|handshake| handshake.fault.clone());
-        let error = self.failure.take().unwrap_or_else(|| match record.end.reason {
-            Reason::Shutdown => ClientError::Stopped,
-            Reason::Timeout if self.tls_began.is_some() => ClientError::Timeout(Waited::Tls),
-            Reason::Timeout => ClientError::Timeout(Waited::Connect),
-            reason if self.tls_began.is_some() => ClientError::Tls(
-                fault.unwrap_or_else(|| format!("the connection ended: {}", reason.as_str())),
-            ),
-            reason => ClientError::Connect(reason),
+        let shaking = self.tls_began.is_some();
+        let error = self.failure.take().unwrap_or(match (record.end.reason, fault) {
+            (Reason::Shutdown, _) => ClientError::Stopped,
+            (Reason::Timeout, _) if shaking => ClientError::Timeout(Waited::Tls),
+            (Reason::Timeout, _) => ClientError::Timeout(Waited::Connect),
+            (_, Some(fault)) if shaking => ClientError::Tls(fault),
+            // A server that goes in the middle of it, without a word about TLS, may be back in a moment.
+            (reason, _) => ClientError::Connect(reason),
         });
         let waits = call.pledge.is_waiting();
-        shared.record_unconnected(Some(self.address), &call, Some(&error).filter(|_| waits));
+        let (phase, reason) = unconnected(Some(&error).filter(|_| waits));
+        let phase = if shaking && phase == "connect" { "handshake" } else { phase };
+        shared.record_attempt(Some(self.address), &call, phase, reason);
         if waits {
             shared.failed(call, error, false);
         }

@@ -15,6 +15,7 @@ mod send;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_poller::record::{ConnectionRecord, End};
 use tidegate_poller::{Edge, Io, Moment, Passed, Reason, Session};
@@ -27,6 +28,10 @@ use super::url::Scheme;
 use crate::net::patience::Patience;
 use crate::net::protocol::Waited;
 use prepare::Tunnel;
+pub(super) use send::LOOK;
+
+/// How long a connection of no use has until what makes it so was read: more than a turn of the poller.
+const UNREAD_PATIENCE: Duration = Duration::from_millis(10);
 
 pub(super) struct ClientSession {
     endpoint: Arc<Endpoint>,
@@ -100,11 +105,18 @@ impl ClientSession {
         }
     }
 
-    /// Has an idle connection serve a call.
-    pub(super) fn start(&mut self, io: &mut Io<'_>, mut call: Call) {
+    /// Serves a further call. Gives it back where the server has ended the connection, or has said something on it that
+    /// nobody asked for, and that must not be taken for the answer to this.
+    pub(super) fn start(&mut self, io: &mut Io<'_>, mut call: Call) -> Option<Call> {
+        if io.has_unread() {
+            // The next visit reads it, and closes. Where it was nothing, a ticket of TLS, the connection is closed all the same.
+            self.patience.set(io, Some((io.now() + UNREAD_PATIENCE, Why::Idle)), None);
+            return Some(call);
+        }
         call.stop_timer(&self.shared().runtime);
         call.work.facts.pool_wait = Some(io.now().max(call.work.attempt_began) - call.work.attempt_began);
         self.begin(io, call, true);
+        None
     }
 
     /// Nobody waits for the response any more.
@@ -178,12 +190,16 @@ impl Session for ClientSession {
             Edge::Begin { .. } => current.account.begun(mark),
             Edge::End => {
                 current.account.sent(mark);
+                current.all_sent(io);
                 self.wait_for_more(io);
             }
         }
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _: u32) {
+    fn timer(&mut self, io: &mut Io<'_>, reason: u32) {
+        if reason == LOOK {
+            return self.current.as_mut().map_or((), |current| current.look_again(io));
+        }
         let Some(why) = self.patience.fired(io) else { return };
         match why {
             Why::NextAddress => {

@@ -166,7 +166,13 @@ impl ClientSession {
             io.set_limit(Direction::Ingress, spending.ingress_limit.as_ref());
         }
         match self.endpoint.next(self.connection, io) {
-            Next::Call(call) => self.start(io, call),
+            Next::Call(call) => {
+                if let Some(mut call) = self.start(io, call) {
+                    call.stop_timer(&shared.runtime);
+                    self.endpoint.done(call.id);
+                    self.endpoint.visit().accept(call);
+                }
+            }
             Next::Idle => {
                 let until = io.now() + shared.settings.idle_timeout;
                 self.patience.set(io, Some((until, Why::Idle)), None);

@@ -8,6 +8,7 @@ use super::{ClientSession, Why};
 use crate::http::body::{BodyWaker, Outgoing};
 use crate::http::client::attempt::Attempt;
 use crate::http::client::client::Call;
+use crate::http::client::progress::{Counted, LOOKED_EVERY};
 use crate::http::client::request::{Upload, write_head};
 use crate::http::client::url::Scheme;
 use crate::net::protocol::Waited;
@@ -16,6 +17,8 @@ use crate::net::protocol::Waited;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A body in memory up to this size goes into the buffer of its head: one piece for the kernel instead of two.
 const BODY_INLINE_MAX: usize = 4 * 1024;
+/// The reason of the timer that has a session look how far a body has gone.
+pub(in crate::http::client) const LOOK: u32 = 1;
 
 impl ClientSession {
     pub(super) fn begin(&mut self, io: &mut Io<'_>, call: Call, reused: bool) {
@@ -51,6 +54,13 @@ impl ClientSession {
         current.account.head_out = out.len() as u64;
         let whole = work.body.len().map_or(u64::MAX, |len| len + out.len() as u64);
         current.account.queued(io, whole);
+        if let (Some(progress), true) = (&work.options.progress, work.body.len() != Some(0)) {
+            progress.begin(match work.body {
+                // It is counted as it is pulled.
+                Upload::Stream(_) => 0,
+                _ => work.body.len().unwrap_or(0),
+            });
+        }
         (current.awaits_leave, current.asked_leave) = (waits, waits);
         io.mark(Mark { id: current.account.id, edge: Edge::Begin { free: 0 } });
         if waits {
@@ -79,6 +89,8 @@ impl ClientSession {
         if !head.is_empty() {
             io.send(head);
         }
+        let progress = current.call.work.options.progress.as_ref();
+        let counts_itself = matches!(body, Upload::Stream(_));
         match body {
             _ if inlined => {}
             Upload::Static(bytes) => io.send(*bytes),
@@ -87,6 +99,9 @@ impl ClientSession {
             Upload::Stream(_) => {
                 if let Upload::Stream(stream) = std::mem::replace(body, Upload::Sent) {
                     let mut source = stream.into_source();
+                    if let Some(progress) = progress {
+                        source = Box::new(Counted::new(source, progress));
+                    }
                     source.attach(BodyWaker::new(io.socket()));
                     io.send_source(Box::new(Outgoing::new(source, framing)));
                 }
@@ -94,6 +109,9 @@ impl ClientSession {
             Upload::Empty | Upload::Sent => {}
         }
         io.mark(Mark { id: current.account.id, edge: Edge::End });
+        if progress.is_some() && !inlined && !counts_itself {
+            current.look = Some(io.start_timer(LOOKED_EVERY, LOOK));
+        }
         self.wait_for(io, Waited::Total);
     }
 
