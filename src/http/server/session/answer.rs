@@ -166,6 +166,7 @@ impl HttpSession {
         if contained("what finishes a reply", || self.seat.handler.finish(context, outcome)).is_none() {
             context.reply = Reply::error(StatusCode::INTERNAL_SERVER_ERROR);
         }
+        context.reply.make_final();
     }
 }
 
