@@ -11,7 +11,7 @@ use support::{Host, PATIENCE, Wire};
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::router::{Exchange, HttpError, Router, Routes, asynchronous};
 use tidegate::http::{
-    BodyWriter, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, StreamBody,
+    BodyWriter, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, Settings, StreamBody,
     body_stream,
 };
 use tidegate::poller::{Pull, Reason};
@@ -118,26 +118,26 @@ fn are_well(client: &mut Wire) {
     assert_eq!(client.get("/well").body_text(), "well\n");
 }
 
-#[test]
-fn whatever_of_a_route_panics_its_client_is_told_and_nobody_else_notices() {
-    let host = Host::new(Router::build(describe).unwrap());
-    let mut others = bystanders(&host);
-    let targets = [
-        "/handler",
-        "/extractor/1",
-        "/callback",
-        "/timer",
-        "/go",
-        "/task-left",
-        "/finally",
-        "/async",
-        "/before/x",
-        "/after/x",
-        "/after/later",
-        "/page/x",
-    ];
+/// What panics on the way of a request without a body.
+const TARGETS: [&str; 12] = [
+    "/handler",
+    "/extractor/1",
+    "/callback",
+    "/timer",
+    "/go",
+    "/task-left",
+    "/finally",
+    "/async",
+    "/before/x",
+    "/after/x",
+    "/after/later",
+    "/page/x",
+];
+
+fn are_told(host: &Host) {
+    let mut others = bystanders(host);
     let mut client = host.connect();
-    for target in targets {
+    for target in TARGETS {
         // The connection goes on, too.
         assert_eq!(client.get(target).head.status, 500, "{target}");
         others.iter_mut().for_each(are_well);
@@ -149,14 +149,24 @@ fn whatever_of_a_route_panics_its_client_is_told_and_nobody_else_notices() {
         assert_eq!(client.reply().head.status, 500, "{target}");
         others.iter_mut().for_each(are_well);
     }
-    drop(client);
-    let (records, _) = host.records.connections(5);
+}
+
+#[test]
+fn whatever_of_a_route_panics_its_client_is_told_and_nobody_else_notices() {
+    let unrecorded = Host::unrecorded(Settings::default(), Router::build(describe).unwrap());
+    are_told(&unrecorded);
+    unrecorded.end();
+    let host = Host::new(Router::build(describe).unwrap());
+    are_told(&host);
+    // Eight bystanders, who asked once and once more each time.
+    let (records, _) = host.records.connections(13);
     let told = records.iter().filter(|record| record.status == Some(500)).collect::<Vec<_>>();
-    assert_eq!(told.len(), targets.len() + 4);
+    assert_eq!(told.len(), TARGETS.len() + 4);
     assert!(
         told.iter().all(|record| (record.end.reason, record.phase) == (Reason::Ok, "reply")),
         "{told:#?}"
     );
+    assert_eq!(records.len(), told.len() + 8 * (1 + told.len()));
     host.end();
 }
 
