@@ -266,8 +266,8 @@ fn whatever_panics_there_is_one_record_of_each_and_the_next_caller_is_served() {
         _ => say(exchange, "fine"),
     });
     for (target, status) in [
-        ("/handler", None),
-        ("/finally", None),
+        ("/handler", Some(500)),
+        ("/finally", Some(500)),
         ("/finally-later", Some(500)),
         ("/data", Some(200)),
         ("/data-later", Some(200)),

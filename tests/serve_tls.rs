@@ -6,10 +6,11 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rcgen::CertifiedKey;
-use support::Serve;
+use support::{Serve, Wire, await_that, end};
 use tidegate_meter::scratch::Scratch;
 use tidegate_meter::sys::Tell;
 
@@ -33,13 +34,16 @@ fn serve(certificate: &[String; 2], more: &[&str]) -> Serve {
 }
 
 fn curl(serve: &Serve, authority: &str, path: &str) -> Output {
+    asking(serve, authority, path).output().expect("curl runs; apt-get install curl")
+}
+
+fn asking(serve: &Serve, authority: &str, path: &str) -> Command {
     let port = serve.address().port();
-    Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "60", "--cacert", authority])
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--max-time", "60", "--cacert", authority])
         .args(["--resolve", &format!("localhost:{port}:127.0.0.1")])
-        .arg(format!("https://localhost:{port}{path}"))
-        .output()
-        .expect("curl runs; apt-get install curl")
+        .arg(format!("https://localhost:{port}{path}"));
+    curl
 }
 
 #[test]
@@ -132,5 +136,49 @@ fn certificates_without_their_keys_are_refused_with_a_word_of_advice() {
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn whatever_ends_a_connection_over_tls_its_records_are_there() {
+    let scratch = Scratch::new("serve-tls").unwrap();
+    let identity = certificate(scratch.path(), "one");
+    let serve = serve(&identity, &["--rate", "100kB/s", "--shutdown-timeout", "600ms"]);
+    serve.file("big", 30 * MIB);
+    let silent = Wire::connect(serve.address());
+    let mut begins = Wire::connect(serve.address());
+    begins.send(b"\x16\x03\x01\x02\x00\x01\x00");
+    let mut downloads = ["killed", "cut"].map(|name| {
+        let file = scratch.path().join(name);
+        let mut curl = asking(&serve, &identity[0], "/big");
+        let child = curl.arg("--output").arg(&file).stderr(Stdio::null()).spawn().expect("curl runs");
+        await_that("the download begins", || file.metadata().ok().filter(|found| found.len() > 0));
+        child
+    });
+    downloads[0].kill().unwrap();
+    downloads[0].wait().unwrap();
+    serve.await_log("the one who left", |log| log.connections.len() == 1);
+    let asked = Instant::now();
+    serve.tell(Tell::Terminate);
+    let log = serve.await_end().log();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(!downloads[1].wait().unwrap().success());
+    assert_eq!((log.connections.len(), log.exchanges.len()), (4, 2));
+    for hand in [&silent, &begins] {
+        let connection = log.connection(hand.local());
+        assert_eq!(
+            (end(connection).as_str(), connection["end_phase"].as_str()),
+            ("server/shutdown", Some("handshake"))
+        );
+    }
+    assert_eq!(
+        (end(&log.exchanges[0]).as_str(), end(&log.exchanges[1]).as_str()),
+        ("client/abort", "server/shutdown")
+    );
+    for exchange in &log.exchanges {
+        let connection = log.connections.iter().find(|line| line["conn_id"] == exchange["conn_id"]).unwrap();
+        let [sent, wire] = [exchange, connection].map(|line| line["wire_out"].as_u64().unwrap());
+        assert!(sent > 0 && sent < wire, "{sent} of {wire}");
+        assert_eq!(end(connection), end(exchange));
     }
 }

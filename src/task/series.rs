@@ -196,7 +196,8 @@ impl<C: Send + 'static> Series<C> {
         Ok(self.end(outcome))
     }
 
-    fn end(self, outcome: Outcome) -> Ended<C> {
+    /// Ends it where it stands: the tasks that are left are dropped, and `finally` is called.
+    pub(crate) fn end(self, outcome: Outcome) -> Ended<C> {
         let Series { mut context, steps, finally, .. } = self;
         steps.discard();
         if let Some(finally) = finally {

@@ -177,7 +177,8 @@ impl Socket {
     /// Whether nothing but our goodbye, which a peer that has left will not hear, can be lost any more: it has said its
     /// own or sent FIN, and all of ours has gone.
     pub(crate) fn has_only_its_goodbye_left(&self) -> bool {
-        self.gate.closing && self.gate.queued() == 0 && (self.peer_finished || self.gate.wire.is_truncated())
+        let all_gone = self.gate.queued() == 0 && !self.gate.has_source();
+        self.gate.closing && all_gone && (self.peer_finished || self.gate.wire.is_truncated())
     }
 
     /// What the transport agreed on, and how long that took.

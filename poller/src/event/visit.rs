@@ -90,6 +90,11 @@ impl Poller {
             Ok(false) => return socket.gate.wire.wants_write(),
             Ok(true) => self.linger(index),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The peer has reset it since our last byte went, which is as if it had waited for our FIN.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                let end = socket.end.unwrap_or(End::local(Reason::LocalClose));
+                self.doom(index, end);
+            }
             Err(error) => self.fail(index, end_of_error(&error)),
         }
         false

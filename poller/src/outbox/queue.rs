@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::segment::Segment;
+use super::segment::{Owned, Segment};
 use super::{Chunk, Edge, FileRange, Mark, Passed, Source};
 use crate::ledger::Sums;
 use crate::moment::Moment;
@@ -91,7 +91,7 @@ impl Outbox {
 
     /// Queues a source.
     pub fn push_source(&mut self, source: Box<dyn Source>) {
-        self.segments.push_back(Segment::Source(source));
+        self.segments.push_back(Segment::Source(Owned::new(source)));
         self.sources += 1;
     }
 
@@ -340,7 +340,7 @@ impl Outbox {
     /// Lends the source at the front.
     pub fn front_source(&mut self) -> Option<&mut dyn Source> {
         match self.segments.front_mut() {
-            Some(Segment::Source(source)) => Some(source.as_mut()),
+            Some(Segment::Source(source)) => source.get(),
             _ => None,
         }
     }

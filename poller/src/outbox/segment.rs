@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{Chunk, Mark, Source};
@@ -21,8 +22,30 @@ pub struct FileRange {
 pub(super) enum Segment {
     Bytes(Chunk),
     File(FileRange),
-    Source(Box<dyn Source>),
+    Source(Owned),
     Mark(Mark),
+}
+
+/// A source. Others wrote it: where its drop panics, the other sockets must not suffer.
+pub(super) struct Owned(Option<Box<dyn Source>>);
+
+impl Owned {
+    pub(super) fn new(source: Box<dyn Source>) -> Owned {
+        Owned(Some(source))
+    }
+
+    pub(super) fn get(&mut self) -> Option<&mut dyn Source> {
+        Some(self.0.as_mut()?.as_mut())
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let source = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(source))).is_err() {
+            log::error!("a source panicked when it was dropped");
+        }
+    }
 }
 
 impl fmt::Debug for Segment {

@@ -9,7 +9,7 @@ use tidegate_poller::{Chunk, Pull};
 use crate::http::body::pipe::{Pipe, Taken, Wake};
 use crate::http::body::{BodyError, BodySource, BodyWaker, StreamBody};
 use crate::http::codec::fields::Fields;
-use crate::task::{Continuation, Task, repeat};
+use crate::task::{Continuation, Task, TaskExt as _, repeat};
 
 /// Reads a body while it arrives, from any thread. While it is not read, the peer is not read from either: beyond a
 /// bounded number of bytes TCP's window closes. Dropped early, the rest is not wanted.
@@ -28,10 +28,18 @@ impl BodyReader {
     /// # Errors
     /// [`BodyError::TooLarge`] where there is more; what else may befall a body.
     pub fn collect(self, max_bytes: u64) -> impl Task<Output = Result<Vec<u8>, BodyError>> {
+        self.collect_with_trailers(max_bytes).map_ok(|(bytes, _)| bytes)
+    }
+
+    /// The same, and the fields that followed it.
+    pub(in crate::http) fn collect_with_trailers(
+        self,
+        max_bytes: u64,
+    ) -> impl Task<Output = Result<(Vec<u8>, Option<Fields>), BodyError>> {
         repeat(
             (self, Vec::new()),
             |(reader, _)| reader.next(),
-            move |next, (_, bytes)| match next {
+            move |next, (reader, bytes)| match next {
                 Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > max_bytes => {
                     Break(Err(BodyError::TooLarge { max_bytes }))
                 }
@@ -39,7 +47,7 @@ impl BodyReader {
                     bytes.extend_from_slice(chunk.as_slice());
                     Continue(())
                 }
-                Ok(None) => Break(Ok(std::mem::take(bytes))),
+                Ok(None) => Break(Ok((std::mem::take(bytes), reader.take_trailers()))),
                 Err(error) => Break(Err(error)),
             },
         )

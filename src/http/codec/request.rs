@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 
 use crate::http::codec::fields::{all_among, letters};
 use crate::http::codec::status::advice;
+use crate::http::codec::target::authority;
 use crate::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 /// The most that a request head may have.
@@ -75,6 +76,12 @@ impl Request {
     /// The request target as it was written.
     pub fn target(&self) -> &[u8] {
         self.target.of(&self.raw)
+    }
+
+    /// The host that is asked for, with its port where one is said: that of an absolute target, whatever the Host field says
+    /// beside it, else that field (RFC 9112, section 3.2.2). `None` where neither says one.
+    pub fn host(&self) -> Option<&[u8]> {
+        authority(self.target()).or_else(|| self.field("host")).filter(|host| !host.is_empty())
     }
 
     /// The version.
@@ -279,6 +286,10 @@ impl Request {
                 return Err(bad("The Host field is not a host name or an address."));
             }
             _ => {}
+        }
+        // User names, too, are refused in it (RFC 9110, section 4.2.4).
+        if authority(self.target()).is_some_and(|host| !all_among(host, &HOST)) {
+            return Err(bad("The host in the request target is not a host name or an address."));
         }
         self.body_length = found.body_length(http11)?;
         self.keep_alive = !found.close && (http11 || found.keep_alive);

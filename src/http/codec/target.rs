@@ -111,7 +111,7 @@ impl<'a> Target<'a> {
 
 /// The path of a target, and the query after its `?`, both as they were written.
 pub fn split(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
-    let target = strip_authority(target)?;
+    let (_, target) = split_authority(target)?;
     if target.contains(&b'#') {
         return Err("A fragment (#) is for the browser and cannot stand in a request.");
     }
@@ -162,10 +162,15 @@ const PART: &AsciiSet = &CONTROLS
 /// A query comes from the client already encoded; only what cannot stand in a header field is.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\');
 
+/// The host and port that a target names, if it is absolute: `http://host:80/path`.
+pub fn authority(target: &[u8]) -> Option<&[u8]> {
+    split_authority(target).ok()?.0
+}
+
 /// `http://host/path` is for proxies, but every server has to understand it.
-fn strip_authority(target: &[u8]) -> Result<&[u8], Malformed> {
+fn split_authority(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Malformed> {
     if target.first() == Some(&b'/') {
-        return Ok(target);
+        return Ok((None, target));
     }
     let scheme_end = [&b"http://"[..], b"https://"]
         .into_iter()
@@ -178,7 +183,8 @@ fn strip_authority(target: &[u8]) -> Result<&[u8], Malformed> {
         return Err("The request target names no host.");
     }
     // "http://host?q" has an empty path, which is the root: the split at slashes treats both alike.
-    Ok(&rest[path_start..])
+    let (authority, path) = rest.split_at(path_start);
+    Ok((Some(authority), path))
 }
 
 const ZERO: Malformed = "The path has a zero byte, which no file name has.";

@@ -1,28 +1,46 @@
 //! The way of one exchange through a router: what runs before its handler, the handler, and what runs after it.
 //!
 //! Each of the first may add tasks; then what comes next is a step of the series, behind them, and goes on on a poller.
+//!
+//! A body that is taken whole is for the handler: what runs before it, and may turn the client away, is asked first. Only
+//! a body that is no larger than a head may be is here already by then, for it costs nobody more than a head does.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::table::Way;
+use super::table::{Found, Way};
 use super::{Exchange, HttpError, Inner, Matched};
-use crate::http::body::Intake;
+use crate::http::body::{BodyReader, Intake, RequestBody};
 use crate::http::codec::request::Request;
 use crate::http::codec::target::split;
 use crate::http::{ExchangeContext, Reply, StatusCode};
 use crate::task::{Continuation, Outcome, SeriesError, Task, TaskExt as _};
+
+/// Bodies up to this size are here before anything is asked: twice as much as most forms and JSON have, and as much as a
+/// head may have.
+const BESIDE_HEAD_MAX: u64 = 16 * 1024;
 
 /// What the route wants of the body. Without one there is no need to look.
 pub(super) fn intake(inner: &Inner, request: &Request) -> Intake {
     if !request.has_body() {
         return Intake::Discard { max_bytes: 0 };
     }
-    match find(inner, request).map(|found| found.way) {
-        Ok(Way::Route(route)) => inner.routes[route].intake,
+    match find(inner, request) {
+        Ok(Matched { way: Way::Route(route), group, .. }) => match inner.routes[route].intake {
+            // Collected when the handler's turn comes.
+            Intake::Whole { max_bytes } if !inner.groups[group].before.is_empty() && is_large(request) => {
+                Intake::Stream { max_bytes }
+            }
+            intake => intake,
+        },
         // What is refused is refused at once: nobody reads this.
         _ => Intake::Stream { max_bytes: u64::MAX },
     }
+}
+
+/// Whether its body may be more than is taken unasked, or its client waits to be asked for it.
+fn is_large(request: &Request) -> bool {
+    request.expects_continue() || request.body_length().is_none_or(|length| length > BESIDE_HEAD_MAX)
 }
 
 /// Finds the way of a request and goes it, as far as it goes at once.
@@ -31,10 +49,13 @@ pub(super) fn begin(inner: &Arc<Inner>, exchange: &mut Exchange) {
         Ok(matched) => exchange.context.matched = matched,
         Err(why) => return exchange.context.refuse(HttpError::bad_request(why)),
     }
-    if let Way::Route(route) = exchange.context.matched.way
-        && let Some(time) = inner.routes[route].time
-    {
-        exchange.context.answer_within(time);
+    if let Way::Route(route) = exchange.context.matched.way {
+        if let Some(time) = inner.routes[route].time {
+            exchange.context.answer_within(time);
+        }
+        if matches!(inner.routes[route].intake, Intake::Whole { .. }) {
+            exchange.context.matched.body = std::mem::take(&mut exchange.context.body);
+        }
     }
     go_on(inner, exchange, 0);
 }
@@ -42,6 +63,8 @@ pub(super) fn begin(inner: &Arc<Inner>, exchange: &mut Exchange) {
 /// The last word on the reply: an error's page, what runs after, and what the route's replies spend through.
 pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outcome) {
     let group = &inner.groups[context.matched.group];
+    // Whoever was turned away need not send the rest of it.
+    context.matched.body = RequestBody::None;
     match outcome {
         Ok(()) => {}
         Err(SeriesError::Failed(error)) if error.is::<HttpError>() => context.refuse(error.into()),
@@ -88,7 +111,8 @@ fn find(inner: &Inner, request: &Request) -> Result<Matched, &'static str> {
         .table
         .find(request.method(), path)
         .ok_or("A percent sign in the path is followed by no byte.")?;
-    Ok(Matched { group: found.group, way: found.way, parameters: found.parameters, refused: None })
+    let Found { group, way, parameters } = found;
+    Ok(Matched { group, way, parameters, ..Matched::default() })
 }
 
 /// What runs before the handler, from number `next` on, and the handler.
@@ -122,9 +146,16 @@ fn go_on_later(inner: Arc<Inner>, exchange: &mut Exchange, next: usize) {
     });
 }
 
-fn handle(inner: &Inner, exchange: &mut Exchange) {
+fn handle(inner: &Arc<Inner>, exchange: &mut Exchange) {
     match exchange.context.matched.way {
-        Way::Route(route) => (inner.routes[route].handler)(exchange),
+        Way::Route(route) => match std::mem::take(&mut exchange.context.matched.body) {
+            RequestBody::Stream(reader) => collect(inner.clone(), exchange, route, reader),
+            RequestBody::Whole(bytes) => {
+                exchange.context.body = RequestBody::Whole(bytes);
+                (inner.routes[route].handler)(exchange);
+            }
+            RequestBody::None => (inner.routes[route].handler)(exchange),
+        },
         Way::Options(place) => {
             exchange.context.reply =
                 Reply::new(StatusCode::NO_CONTENT).with("Allow", inner.table.allow(place));
@@ -135,6 +166,19 @@ fn handle(inner: &Inner, exchange: &mut Exchange) {
         }
         Way::Missing => exchange.context.refuse(StatusCode::NOT_FOUND.into()),
     }
+}
+
+/// Takes a body whole that nothing turned away, and then calls the handler.
+fn collect(inner: Arc<Inner>, exchange: &mut Exchange, route: usize, reader: BodyReader) {
+    let Intake::Whole { max_bytes } = inner.routes[route].intake else { return };
+    let collects = reader.collect_with_trailers(max_bytes).back_on_poller();
+    exchange.push(collects, move |collected, exchange| {
+        let (bytes, trailers) = collected.map_err(HttpError::from)?;
+        exchange.context.body = RequestBody::Whole(bytes);
+        exchange.context.trailers = trailers.map(Box::new);
+        (inner.routes[route].handler)(exchange);
+        Ok(())
+    });
 }
 
 /// A task that is done at once.

@@ -118,6 +118,10 @@ impl ExchangeContext {
     }
 
     fn whole_body(&self) -> Result<&[u8], HttpError> {
+        if !matches!(self.matched.body, RequestBody::None) {
+            log::error!("the body is read by what runs before the handler, which alone has it");
+            return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR));
+        }
         match &self.body {
             RequestBody::None => Ok(&[]),
             RequestBody::Whole(bytes) => Ok(bytes),

@@ -45,7 +45,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::body::Intake;
+use crate::http::body::{Intake, RequestBody};
 use crate::http::codec::request::Request;
 use crate::http::{ExchangeContext, Handler, Reply};
 use crate::task::{Outcome, Series};
@@ -113,6 +113,8 @@ pub(in crate::http) struct Matched {
     parameters: Option<Box<Parameters>>,
     /// What is answered instead of what was asked for.
     refused: Option<Box<HttpError>>,
+    /// The body, until the handler's turn comes, where that takes it whole.
+    body: RequestBody,
 }
 
 impl Router {
@@ -138,7 +140,8 @@ impl Handler for Router {
 
 impl Default for Matched {
     fn default() -> Matched {
-        Matched { group: 0, way: Way::Missing, parameters: None, refused: None }
+        let (parameters, refused, body) = (None, None, RequestBody::None);
+        Matched { group: 0, way: Way::Missing, parameters, refused, body }
     }
 }
 

@@ -166,6 +166,9 @@ impl Routes<'_> {
 impl Routes<'_> {
     /// Runs before the handlers, and before what is not found here. It may answer in their place, or add tasks, which are
     /// done before it goes on. The outermost group's run first, and within a group the first one said.
+    ///
+    /// It has no body that the route takes whole: that is for the handler, and is read (and asked for, where the client waits
+    /// for that) when nothing has turned the client away. Only bodies up to 16 KiB are read before.
     pub fn before<G: GoesOn>(&mut self, before: impl Fn(&mut Exchange) -> G + Send + Sync + 'static) {
         let before: Before = Arc::new(move |exchange| before(exchange).goes_on());
         self.plan.groups[self.group].own.before.push(before);
@@ -188,7 +191,8 @@ impl Routes<'_> {
 
 /// What it wants of a request's body. Said nothing, it is all of it, up to 1 MiB.
 impl Route<'_> {
-    /// All of the body, before the handler is called; more than so many bytes are 413.
+    /// All of the body, before the handler is called; more than so many bytes are 413. Read when what runs
+    /// [before](Routes::before) the handler has let the client in.
     pub fn whole(self, max_bytes: u64) -> Self {
         self.intake(Intake::Whole { max_bytes })
     }
@@ -248,7 +252,8 @@ impl Route<'_> {
         self.each(|entry| entry.pacing.keyed.push(keyed.clone()))
     }
 
-    /// Answers 503 where it takes longer; see [`ExchangeContext::answer_within`].
+    /// Answers 503 where it takes longer; see [`ExchangeContext::answer_within`]. The time runs from when the first of what
+    /// is called for the exchange is: a body of more than 16 KiB comes within it, where something runs before the handler.
     pub fn timeout(self, time: Duration) -> Self {
         self.each(|entry| entry.time = Some(time))
     }

@@ -79,7 +79,7 @@ pub struct ExchangeContext {
     /// Data of this exchange, kept until it has been answered.
     pub data: Extensions,
     /// What followed a chunked body that was read whole.
-    pub(super) trailers: Option<Box<Fields>>,
+    pub(in crate::http) trailers: Option<Box<Fields>>,
     peer: Peer,
     now: Moment,
     clock: WallClock,

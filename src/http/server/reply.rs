@@ -18,7 +18,7 @@ use crate::http::{Body, Method, StatusCode, Version, header};
 /// What is answered.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
+    /// The status; an interim one (1xx) is no answer, and becomes 500.
     pub status: StatusCode,
     /// Fields the handler sets.
     pub fields: Fields,
@@ -160,6 +160,17 @@ impl Reply {
         self.fields.remove(ACCEL_LIMIT_RATE);
         self.fields.remove(ACCEL_BUFFERING);
         buffering
+    }
+
+    /// Makes it one that can be the answer. An interim status would have its client wait for another reply, and take the
+    /// next one for it; what has status 205 has no body (RFC 9110, sections 15.2 and 15.3.6).
+    pub(super) fn make_final(&mut self) {
+        if self.status.is_informational() {
+            log::error!("a handler answers with {}, which is no answer: 500 is sent", self.status.as_u16());
+            *self = Reply { close: self.close, ..Reply::error(StatusCode::INTERNAL_SERVER_ERROR) };
+        } else if self.status == StatusCode::RESET_CONTENT {
+            self.body = Body::Empty;
+        }
     }
 
     /// Whether it spends as only it does.
@@ -318,6 +329,20 @@ mod tests {
             let mut out = Vec::new();
             append_number(&mut out, number);
             assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_becomes_one() {
+        let page = Reply::error(StatusCode::INTERNAL_SERVER_ERROR).body.len().unwrap();
+        for (status, sent, bytes) in
+            [(100, 500, page), (101, 500, page), (199, 500, page), (205, 205, 0), (200, 200, 4)]
+        {
+            let mut reply = Reply::text("text").closing();
+            reply.status = StatusCode::from_u16(status).unwrap();
+            reply.make_final();
+            let seen = (reply.status.as_u16(), reply.body.len(), reply.close);
+            assert_eq!(seen, (sent, Some(bytes), true), "{status}");
         }
     }
 

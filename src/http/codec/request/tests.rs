@@ -66,6 +66,33 @@ fn a_request_that_comes_again_is_known_and_one_that_was_refused_is_not() {
 }
 
 #[test]
+fn the_host_of_an_absolute_target_outranks_the_field() {
+    for (target, host) in [
+        ("/", Some("field:80")),
+        ("//other/x", Some("field:80")),
+        ("*", Some("field:80")),
+        ("http://target", Some("target")),
+        ("HTTP://target:81/x?y", Some("target:81")),
+        ("https://[::1]:443?y", Some("[::1]:443")),
+        ("ftp://target/", Some("field:80")),
+    ] {
+        let request = head(&format!("GET {target} HTTP/1.1\r\nHost: field:80\r\n\r\n"));
+        assert_eq!(request.host(), host.map(str::as_bytes), "{target}");
+    }
+    assert_eq!(head("GET / HTTP/1.0\r\n\r\n").host(), None);
+    assert_eq!(head("GET / HTTP/1.1\r\nHost:\r\n\r\n").host(), None);
+    assert_eq!(head("GET http://x/ HTTP/1.0\r\n\r\n").host(), Some(&b"x"[..]));
+}
+
+#[test]
+fn a_target_whose_host_is_none_is_refused() {
+    for target in ["http://user@x/", "http://user:word@x/", "http://x\\y/", "http://\"x\"/"] {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(refused(text.as_bytes()).status, StatusCode::BAD_REQUEST, "{target}");
+    }
+}
+
+#[test]
 fn leading_blank_lines_belong_to_the_head() {
     let text = b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let (Parsed::Head { consumed }, request) = parse(text) else { panic!() };

@@ -3,8 +3,11 @@
 //! The handler is called on the poller, within the session's call. Where it leaves no task, the reply goes at once, and
 //! the series was only a value on the stack. Else the series starts, ends on whatever thread, and its end comes back to
 //! this poller as a job.
+//!
+//! What users wrote may panic. Their client is told 500, as of any other failure, and the connection goes on.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tidegate_poller::{Io, Poller, Session, SocketHandle};
@@ -17,9 +20,11 @@ use crate::http::codec::request::Request;
 use crate::http::server::exchange::Asked;
 use crate::http::server::handler::{ConnectionData, ExchangeContext};
 use crate::http::server::reply::Reply;
-use crate::runtime::work::Receive;
+use crate::runtime::work::{Receive, panic_message};
 use crate::runtime::{Running, RuntimeHandle};
-use crate::task::{Continuation, Ended, Receiver, Series, SeriesHandle, Token, sleep, start};
+use crate::task::{
+    Continuation, Ended, Outcome, Receiver, Series, SeriesError, SeriesHandle, Token, sleep, start,
+};
 
 impl HttpSession {
     /// The request is here, or its head is and its body may be read: has it answered.
@@ -29,7 +34,9 @@ impl HttpSession {
         let request = request.clone();
         let mut series = self.series(io, request, body);
         series.context.trailers = trailers.map(Box::new);
-        self.call_handler(io, &mut series);
+        if !self.call_handler(io, &mut series) {
+            return self.end_panicked(io, series);
+        }
         if series.is_over() {
             // Most are: the reply is taken from where it lies.
             self.finish_series(&mut series);
@@ -53,26 +60,37 @@ impl HttpSession {
         Series::new(ExchangeContext::new(request, body, fields, io.peer(), now, data))
     }
 
+    /// False where it panicked.
     #[inline]
-    pub(super) fn call_handler(&mut self, io: &Io<'_>, series: &mut Series<ExchangeContext>) {
-        self.seat.handler.handle(series);
+    pub(super) fn call_handler(&mut self, io: &Io<'_>, series: &mut Series<ExchangeContext>) -> bool {
+        let handled = contained("a handler", || self.seat.handler.handle(series));
         // Also where the exchange is cut later, the next one finds what it left.
         self.keep(io.conn_id(), series.context.connection.as_ref());
+        handled.is_some()
     }
 
     /// Has the last word on a series that is over said.
     #[inline]
     pub(super) fn finish_series(&self, series: &mut Series<ExchangeContext>) {
         series.context.body = RequestBody::None;
-        self.seat.handler.finish(&mut series.context, Ok(()));
+        self.finish_answer(&mut series.context, Ok(()));
+    }
+
+    /// Ends the series of a handler that panicked, and has the latest request answered so.
+    pub(super) fn end_panicked(&mut self, io: &mut Io<'_>, series: Series<ExchangeContext>) {
+        let ended = contained("the end of a series", || series.end(Err(SeriesError::Panicked)));
+        self.ended(io, ended);
     }
 
     /// Starts what the handler has left to be done for the latest request.
     pub(super) fn go_on_with(&mut self, io: &mut Io<'_>, series: Series<ExchangeContext>) {
         let Some(id) = self.work().exchanges.back().map(|exchange| exchange.id) else { return };
-        match series.end_now() {
-            Ok(ended) => self.answered(io, ended),
-            Err(series) => {
+        #[expect(clippy::result_large_err, reason = "one that goes on is moved, as it was made")]
+        let ended = contained("the end of a series", || series.end_now());
+        match ended {
+            None => self.ended(io, None),
+            Some(Ok(ended)) => self.answered(io, ended),
+            Some(Err(series)) => {
                 let token = Arc::<Token>::default();
                 let runtime = self.seat.runtime.clone();
                 let cut = {
@@ -120,7 +138,7 @@ impl HttpSession {
         self.keep(io.conn_id(), context.connection.take().as_ref());
         // Before the reply is looked at: whoever reads the body has it by now, or nobody reads it.
         context.body = RequestBody::None;
-        self.seat.handler.finish(&mut context, outcome);
+        self.finish_answer(&mut context, outcome);
         self.reply(io, context.reply);
     }
 
@@ -131,12 +149,31 @@ impl HttpSession {
         if latest != Some(id) || work.answering.take().is_none() {
             return;
         }
+        self.ended(io, ended);
+        self.go_on(io);
+    }
+
+    /// The series of an exchange has ended, and may have taken its context with it.
+    fn ended(&mut self, io: &mut Io<'_>, ended: Option<Ended<ExchangeContext>>) {
         match ended {
             Some(ended) => self.answered(io, ended),
             None => self.reply(io, Reply::error(StatusCode::INTERNAL_SERVER_ERROR)),
         }
-        self.go_on(io);
     }
+
+    /// The handler's last word.
+    fn finish_answer(&self, context: &mut ExchangeContext, outcome: Outcome) {
+        if contained("what finishes a reply", || self.seat.handler.finish(context, outcome)).is_none() {
+            context.reply = Reply::error(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        context.reply.make_final();
+    }
+}
+
+/// Calls what users wrote; nothing comes of it where that panicked.
+pub(super) fn contained<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    outcome.map_err(|payload| log::error!("{what} panicked: {}", panic_message(&*payload))).ok()
 }
 
 /// Brings the end of a series back to its session.

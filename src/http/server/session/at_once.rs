@@ -41,8 +41,8 @@ impl HttpSession {
             other => return Some((other, request)),
         }
         let mut series = self.series(io, request, RequestBody::None);
-        self.call_handler(io, &mut series);
-        let over = series.is_over();
+        let handled = self.call_handler(io, &mut series);
+        let over = handled && series.is_over();
         if over {
             self.finish_series(&mut series);
             if self.send_at_once(io, &mut series.context) {
@@ -55,9 +55,10 @@ impl HttpSession {
         }
         let request = series.context.request().clone();
         self.open_exchange(Asked::Request(request), bytes.len(), io.now());
-        match over {
-            true => self.reply_by(io, &mut series.context.reply),
-            false => self.go_on_with(io, series),
+        match (handled, over) {
+            (false, _) => self.end_panicked(io, series),
+            (true, true) => self.reply_by(io, &mut series.context.reply),
+            (true, false) => self.go_on_with(io, series),
         }
         self.settle(io);
         None

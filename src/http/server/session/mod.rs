@@ -217,7 +217,8 @@ impl Session for HttpSession {
         }
         if let Some(mut work) = self.work.take() {
             let answering = work.answering.take();
-            self.record_cut(&mut work, &record, answering.is_some());
+            let in_handler = answering.is_some() && self.reading != Reading::Body;
+            self.record_cut(&mut work, &record, in_handler);
             if let Some(token) = answering {
                 token.cancel();
             }

@@ -151,9 +151,9 @@ impl HttpSession {
         [total, next].into_iter().flatten().min()
     }
 
-    /// Whether a handler is at work on the latest request.
+    /// Whether a handler is at work on the latest request, and has all of it.
     pub(super) fn is_answering(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.answering.is_some())
+        self.reading != Reading::Body && self.work.as_ref().is_some_and(|work| work.answering.is_some())
     }
 
     /// The peer sent FIN where more of a body was due. What was answered still goes.

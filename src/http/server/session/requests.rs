@@ -6,6 +6,7 @@ use tidegate_poller::Io;
 use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Reason;
 
+use super::answer::contained;
 use super::{HttpSession, Reading};
 use crate::http::body::{Intake, RequestBody};
 use crate::http::codec::request::{Parsed, Refused, Request, parse};
@@ -132,8 +133,13 @@ impl HttpSession {
             return self.handle(io, RequestBody::None, None);
         }
         let intake = match tunnel {
-            None => self.seat.handler.intake(&request),
-            Some(_) => Intake::Stream { max_bytes: u64::MAX },
+            None => contained("what chooses the intake", || self.seat.handler.intake(&request)),
+            Some(_) => Some(Intake::Stream { max_bytes: u64::MAX }),
+        };
+        let Some(intake) = intake else {
+            // Nobody knows what is to become of the body.
+            self.open_exchange(Asked::Request(request), head_in, io.now());
+            return self.last_reply(io, Reply::error(StatusCode::INTERNAL_SERVER_ERROR), Reason::Internal);
         };
         let (length, expected) = (request.body_length(), request.expects_continue());
         self.open_exchange(Asked::Request(request), head_in, io.now());
