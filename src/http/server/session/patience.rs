@@ -12,6 +12,7 @@ use crate::http::body::{BodyError, Reins};
 use crate::http::server::exchange::{Asked, Connection, Exchange, Phase};
 use crate::http::server::reply::Reply;
 use crate::http::server::work::Work;
+use crate::record::ExchangeRecord;
 
 /// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
 /// awaited in return.
@@ -237,6 +238,10 @@ impl HttpSession {
         let opened = self.opened(record);
         let closed = opened + record.duration;
         self.seat.refresh(closed);
+        // A stream is the last that was asked for.
+        let events = work.reins.take().and_then(|reins| reins.events());
+        let streamed = work.exchanges.back().map(|exchange| exchange.id);
+        let events_of = |id| events.clone().filter(|_| streamed == Some(id));
         if let Some(partial) = work.partial_head().map(first_line) {
             self.exchanges += 1;
             let (head_in, since) = (work.input.len() as u64, work.head_since.unwrap_or(closed));
@@ -251,11 +256,17 @@ impl HttpSession {
             let connection =
                 Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
             let at = moment_after(exchange.latest(), &mark);
-            self.seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &clock));
+            self.seat.sinks.exchange(|| {
+                let events = events_of(exchange.id);
+                ExchangeRecord { events, ..exchange.complete(connection, &mark, at, &clock) }
+            });
         }
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
             let in_front = front.as_deref().filter(|_| place == 0);
-            self.seat.sinks.exchange(|| exchange.cut(record, opened, &clock, in_front, in_handler));
+            self.seat.sinks.exchange(|| {
+                let events = events_of(exchange.id);
+                ExchangeRecord { events, ..exchange.cut(record, opened, &clock, in_front, in_handler) }
+            });
         }
     }
 }
