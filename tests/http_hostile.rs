@@ -176,6 +176,7 @@ fn garbage_gets_a_word_and_the_end() {
     let host = host();
     let reply = host.ask(TLS_HELLO);
     assert_eq!((reply.head.status, reply.field("connection")), (400, "close"));
+    assert!(reply.body_text().contains("This is TLS"), "{}", reply.body_text());
     for _ in 0..200 {
         let mut client = host.connect();
         let mut bytes = match random.u8(..3) {

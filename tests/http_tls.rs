@@ -1,17 +1,27 @@
 //! The server behind TLS, with curl at the other end.
 
+// Shared with the other tests of TLS, which use all of it.
+#[allow(dead_code)]
+#[path = "tls/pki.rs"]
+mod pki;
+#[allow(dead_code)]
+#[path = "tls/raw.rs"]
+mod raw;
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pki::{Pki, pair};
+use raw::RawClient;
 use support::{Records, Wire, program};
-use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server};
+use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server, Settings};
 use tidegate::net::Listeners;
 use tidegate::net::tls::ServerTls;
-use tidegate::poller::Reason;
+use tidegate::poller::{Config, End, Reason};
 use tidegate::record::{Sink, Sinks};
 use tidegate::task::Series;
 use tidegate_meter::scratch::{self, Scratch};
@@ -67,19 +77,99 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
     let sent = run(curl().args(["-H", "Transfer-Encoding: chunked", "-T"]).arg(path("file")));
     assert!(sent == fs::read(path("file")).unwrap());
 
-    // Plain HTTP where TLS is spoken: an end, soon.
+    // Plain HTTP where TLS is spoken: a word, and the end.
     let mut plain = Wire::connect(server.address());
-    plain.ask("/", "");
-    plain.drain();
+    plain.ask("/a?b", "");
+    let told = plain.reply();
+    plain.expect_end();
+    assert_eq!((told.head.status, told.field("connection")), (400, "close"));
+    assert!(told.body_text().ends_with(" Try https://test/a?b\n"), "{}", told.body_text());
     assert_eq!(run(&mut curl()), b"hello\n");
 
     let (exchanges, connections) = records.connections(4);
     assert_eq!(exchanges.len(), 3);
     assert!(exchanges.iter().all(|record| record.end.reason == Reason::Ok));
-    let turned_away = connections.iter().filter(|entry| entry.exchanges == 0).count();
-    assert_eq!(turned_away, 1);
+    let turned_away: Vec<_> = connections.iter().filter(|entry| entry.exchanges == 0).collect();
+    assert_eq!(turned_away.len(), 1);
+    let record = &turned_away[0].record;
+    assert_eq!((record.end, record.phase), (End::peer(Reason::TransportError), "handshake"));
+    assert_eq!((record.wire_out, record.plain_out), (plain.received, 0));
+    assert!(record.handshake.as_ref().unwrap().fault.as_ref().unwrap().contains("not TLS"));
+    let figures = tls.figures();
+    assert_eq!((figures.ready, figures.failed, figures.answered_plainly), (3, 1, 1));
     let large = connections.iter().find(|entry| entry.record.plain_in > 3_000_000).unwrap();
     assert!(large.record.wire_in > large.record.plain_in && large.record.wire_out > large.record.plain_out);
+    server.handles().shutdown(Duration::ZERO);
+    server.join().unwrap();
+}
+
+#[test]
+fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
+    let ms = Duration::from_millis;
+    let pki = Pki::new("slow");
+    let records = Records::default();
+    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
+    let sinks = Sinks::new([Arc::new(records.clone()) as Arc<dyn Sink>]);
+    let settings = Settings { header_timeout: ms(800), ..Settings::default() };
+    let config = Config { handshake_timeout: Some(ms(2_500)), ..Config::default() };
+    let server = Server::builder(Echo).sinks(sinks).settings(settings).config(config);
+    let server = server.tls(&pair(&pki).0).start(listeners).unwrap();
+
+    // Slow, each in its time, which is longer together than a head may take.
+    let slowly = || {
+        let mut client = RawClient::connect(server.address(), &pki);
+        let hello = client.words();
+        let (first, rest) = hello.split_at(100);
+        client.stream.write_all(first).unwrap();
+        std::thread::sleep(ms(900));
+        client.stream.write_all(rest).unwrap();
+        client.shake_hands();
+        client
+    };
+    let mut served = slowly();
+    std::thread::sleep(ms(200));
+    served.say(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let reply = String::from_utf8(served.rest().unwrap()).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("hello\n"), "{reply}");
+    let (exchanges, connections) = records.connections(1);
+    assert_eq!((exchanges[0].end.reason, connections[0].record.end.reason), (Reason::Ok, Reason::Ok));
+    assert!(connections[0].record.handshake.as_ref().unwrap().took.unwrap() >= ms(850));
+
+    // One whose head does not come is given up, the handshake not counted; and so is half a head.
+    for words in [&b""[..], b"GET / HT"] {
+        let mut silent = slowly();
+        let begun = std::time::Instant::now();
+        silent.say(words);
+        let told = String::from_utf8(silent.rest().unwrap()).unwrap();
+        assert!((ms(700)..ms(2_000)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        assert_eq!(told.starts_with("HTTP/1.1 408 "), !words.is_empty(), "{told}");
+    }
+    // One that leaves in the middle of its head: the account of that begins after the handshake.
+    let mut leaves = slowly();
+    leaves.say(b"GET / HT");
+    leaves.leave();
+    leaves.rest().unwrap();
+    // A handshake that never ends.
+    let mut never = RawClient::connect(server.address(), &pki);
+    let hello = never.words();
+    never.stream.write_all(&hello[..50]).unwrap();
+    let mut end = Vec::new();
+    std::io::Read::read_to_end(&mut never.stream, &mut end).unwrap();
+    assert!(end.is_empty());
+    let (exchanges, connections) = records.connections(5);
+    let ends: Vec<_> =
+        connections.iter().skip(1).map(|entry| (entry.record.end.reason, entry.record.phase)).collect();
+    assert_eq!(
+        ends,
+        [
+            (Reason::Timeout, "idle"),
+            (Reason::Timeout, "request"),
+            (Reason::Abort, "request"),
+            (Reason::Timeout, "handshake")
+        ]
+    );
+    assert_eq!((exchanges[1].end.reason, exchanges[2].end.reason), (Reason::Timeout, Reason::Abort));
+    assert!(exchanges[2].total < ms(500), "{:?}", exchanges[2].total);
     server.handles().shutdown(Duration::ZERO);
     server.join().unwrap();
 }

@@ -112,6 +112,8 @@ fn plain_http_on_the_tls_port_is_turned_away_and_recorded() {
     plain.write_all(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://x/a"), "{answer}");
     assert!(curl(&serve, &identity[0], "/a").status.success());
     let log = serve.stop().log();
     assert_eq!(log.connections.len(), 2, "{:#?}", log.connections);

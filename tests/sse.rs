@@ -4,7 +4,6 @@
 mod sse_support;
 
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -570,14 +569,48 @@ fn a_head_request_makes_no_subscriber_and_a_post_does() {
 }
 
 #[test]
+fn one_client_cannot_take_all_topics() {
+    let hub = Hub::builder().topics_each_max(3).build();
+    let running = Running::of(&hub);
+    let beyond = Listener::connect(running.address, "/a+b+c+d", "");
+    assert!(beyond.head.starts_with("HTTP/1.1 400 "), "{}", beyond.head);
+    let _kept = Listener::connect(running.address, "/a+b+c", "");
+    await_subscribers(&hub, 1);
+    assert_eq!(hub.figures().topics, 3);
+    running.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_topic_can_be_forgotten() {
+    let hub = Hub::builder().topics_max(2).build();
+    let running = Running::of(&hub);
+    publish(&hub, "a", 1..=1);
+    publish(&hub, "b", 2..=2);
+    assert_eq!(hub.publish("c", Event::data("x")), Err(PublishError::TooManyTopics));
+    let mut listener = Listener::connect(running.address, "/b", "");
+    await_subscribers(&hub, 1);
+    hub.forget("a");
+    hub.forget("b");
+    hub.forget("never was");
+    assert_eq!(hub.figures().topics, 1, "b has a subscriber");
+    publish(&hub, "c", 3..=3);
+    publish(&hub, "b", 4..=4);
+    assert_eq!(listener.data(1), ["4"]);
+    // Who was there before is told that there was something.
+    let mut late = Listener::connect(running.address, "/b", "Last-Event-ID: 0\r\n");
+    let gap = late.next().unwrap();
+    assert_eq!((gap.event.as_str(), late.data(1)), ("gap", vec![String::from("4")]));
+    running.stop(Duration::ZERO);
+}
+
+#[test]
 fn topics_are_bounded() {
     let hub = Hub::builder().topics_max(2).build();
     let running = Running::of(&hub);
     let kept = [Listener::connect(running.address, "/a", ""), Listener::connect(running.address, "/b", "")];
     await_subscribers(&hub, 2);
-    let mut beyond = Listener::silent(TcpStream::connect(running.address).unwrap(), "/c", "");
-    beyond.read_head();
-    assert!(!beyond.ended_well());
+    let beyond = Listener::connect(running.address, "/c", "");
+    assert!(beyond.head.starts_with("HTTP/1.1 503 "), "{}", beyond.head);
     assert_eq!(hub.publish("c", Event::data("x")), Err(PublishError::TooManyTopics));
     drop(kept);
     await_subscribers(&hub, 0);

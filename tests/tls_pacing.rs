@@ -7,6 +7,8 @@
 mod pki;
 #[path = "tls/poller.rs"]
 mod poller;
+#[path = "tls/raw.rs"]
+mod raw;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tidegate::poller::{Config, Limit};
 
 use pki::{Pki, pair};
 use poller::{Part, Running, Told, pattern};
+use raw::RawClient;
 
 #[test]
 fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
@@ -56,6 +59,42 @@ fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
         pauses.throttled_ns > took.as_nanos() as u64 * 8 / 10 && pauses.blocked_ns < 100_000_000,
         "{pauses:?}"
     );
+}
+
+#[test]
+fn a_rate_inwards_counts_what_is_on_the_wire_however_little_that_holds() {
+    const RATE: u64 = 1_000_000;
+    let pki = Pki::new("inwards");
+    // Full records, and records of 64 bytes, of which a quarter is TLS's own.
+    for (len, each) in [(2_000_000, 16 * 1024), (1_400_000, 64)] {
+        let part = Part::Takes { limit: Limit::new("taken", Some(RATE)), echoes: false };
+        let serving = Running::serve(&pair(&pki).0, part);
+        let mut client = RawClient::ready(serving.address, &pki);
+        let content = pattern(len, 4);
+        let mut words = client.records(&content, each);
+        client.tls.send_close_notify();
+        words.extend(client.words());
+        let mut out = client.stream.try_clone().unwrap();
+        let on_the_wire = words.len();
+        let begun = Instant::now();
+        let sender = std::thread::spawn(move || out.write_all(&words).unwrap());
+        let (mut came, mut took) = (Vec::new(), Duration::ZERO);
+        let record = serving.wait(|told| match told {
+            Told::Bytes(bytes) => {
+                came.extend_from_slice(&bytes);
+                took = begun.elapsed();
+                None
+            }
+            Told::Closed(record) => Some(*record),
+            _ => None,
+        });
+        sender.join().unwrap();
+        assert!(came == content);
+        let rate = on_the_wire as f64 / took.as_secs_f64();
+        println!("{rate:.0} bytes a second off the wire, {} of overhead", record.wire_in - record.plain_in);
+        assert!((rate / RATE as f64 - 1.0).abs() < 0.02, "{rate}");
+        assert!(record.ingress_throttled_ns > took.as_nanos() as u64 * 8 / 10, "{record:?}");
+    }
 }
 
 fn most_within(arrivals: &[(Instant, usize)], window: Duration) -> usize {

@@ -23,6 +23,14 @@ impl Buffers {
         self.spare.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BYTES))
     }
 
+    /// An empty buffer for `len` bytes that may stay for long: a few do not keep a large one.
+    pub fn take_for(&mut self, len: usize) -> Vec<u8> {
+        match self.spare.last() {
+            Some(buffer) if buffer.capacity() <= NEW_BYTES.max(2 * len) => self.take(),
+            _ => Vec::with_capacity(len),
+        }
+    }
+
     /// Takes a buffer back, whatever it holds.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         if self.spare.len() < KEPT && (1..=KEPT_BYTES).contains(&buffer.capacity()) {

@@ -243,6 +243,7 @@ impl Account {
             pauses: Pauses::default(),
             end: End::local(Reason::Internal),
             phase: "request",
+            events: None,
             client: self.client.clone(),
         }
     }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use tidegate_poller::record::{ConnectionRecord, Handshake, Pauses, TcpFigures};
 
 use crate::record::escape::for_json;
-use crate::record::{ClientFacts, ConnectionEntry, ExchangeRecord};
+use crate::record::{ClientFacts, ConnectionEntry, EventFacts, ExchangeRecord};
 
 /// Writes the line of an exchange.
 pub(super) fn exchange(out: &mut Vec<u8>, log_seq: u64, record: &ExchangeRecord) {
@@ -37,6 +37,7 @@ pub(super) fn exchange(out: &mut Vec<u8>, log_seq: u64, record: &ExchangeRecord)
             transfer_us: record.transfer.map(micros),
             total_us: micros(record.total),
             pauses: PauseFields::new(&record.pauses),
+            events: record.events.as_deref().map(EventFields::new),
             end_who: record.end_who(),
             end_phase: record.phase,
             end_reason: record.end.reason.as_str(),
@@ -116,12 +117,34 @@ struct ExchangeLine<'a> {
     total_us: u64,
     #[serde(flatten)]
     pauses: PauseFields,
+    #[serde(flatten)]
+    events: Option<EventFields>,
     end_who: &'static str,
     end_phase: &'static str,
     end_reason: &'static str,
     t_start: WallTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<ClientFields>,
+}
+
+/// What a stream of events adds.
+#[derive(Serialize)]
+struct EventFields {
+    events_sent: u64,
+    events_dropped: u64,
+    events_conflated: u64,
+    queue_peak: u64,
+}
+
+impl EventFields {
+    fn new(facts: &EventFacts) -> EventFields {
+        EventFields {
+            events_sent: facts.sent,
+            events_dropped: facts.dropped,
+            events_conflated: facts.conflated,
+            queue_peak: facts.queue_peak,
+        }
+    }
 }
 
 /// What a client adds, as lines and reports have it.
@@ -371,6 +394,16 @@ mod tests {
         }
         assert!(line.contains("\"throttled_us\":0") && line.contains("\"longest_gap_us\":0"));
         assert!(line.contains("\"t_start\":\"1970-01-01T00:00:00.000000Z\""));
+    }
+
+    #[test]
+    fn layout_of_what_a_stream_of_events_adds() {
+        let mut record = sample();
+        record.events = Some(Box::new(EventFacts { sent: 11, dropped: 12, conflated: 13, queue_peak: 14 }));
+        let line = text(|out| exchange(out, 1, &record));
+        let events = "\"throttle_count\":6,\"events_sent\":11,\"events_dropped\":12,\"events_conflated\":13,\
+                      \"queue_peak\":14,\"end_who\":";
+        assert!(line.contains(events), "{line}");
     }
 
     #[test]

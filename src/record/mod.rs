@@ -73,8 +73,24 @@ pub struct ExchangeRecord {
     pub end: End,
     /// In which phase.
     pub phase: &'static str,
+    /// Of a reply that is a stream of events, what became of them; absent of all others.
+    pub events: Option<Box<EventFacts>>,
     /// What only who asks knows; absent at servers, and of protocols that do not tell.
     pub client: Option<Box<ClientFacts>>,
+}
+
+/// What became of the events of a stream that went to one client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventFacts {
+    /// Events that went: the gate took their last byte off their queue. Those that the client had missed, and was sent when
+    /// it came back, are in it; heartbeats and notices are not.
+    pub sent: u64,
+    /// Events that were dropped because the queue was full.
+    pub dropped: u64,
+    /// Events whose place a later one took.
+    pub conflated: u64,
+    /// The most events that ever waited in the queue.
+    pub queue_peak: u64,
 }
 
 /// How a request came to its connection. Absent is what did not happen: a connection that was there already took no
@@ -216,6 +232,7 @@ pub(crate) mod tests {
             },
             end: End::local(Reason::Ok),
             phase: "reply",
+            events: None,
             client: None,
         }
     }

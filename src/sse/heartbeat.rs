@@ -46,7 +46,9 @@ pub(super) fn left(runtime: &RuntimeHandle, every: Duration) {
 
 fn with_line<R>(runtime: &RuntimeHandle, every: Duration, call: impl FnOnce(&mut Line) -> R) -> R {
     let (made, wake_at) = LINES.with_borrow_mut(|lines| {
-        lines.retain(|line| !line.waiting.is_empty() && line.runtime.upgrade().is_some());
+        // One whose timer is still to come stays for it: clients that come and go alone would start one each.
+        let is_of_use = |line: &Line| !line.waiting.is_empty() || line.wakes_at.is_some();
+        lines.retain(|line| is_of_use(line) && line.runtime.upgrade().is_some());
         let is_it =
             |line: &Line| line.every == every && line.runtime.upgrade().is_some_and(|of| of.is(runtime));
         let at = lines.iter().position(is_it).unwrap_or_else(|| {
@@ -167,7 +169,12 @@ impl<T> Eq for Entry<T> {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tidegate_poller::Poller;
+
     use super::*;
+    use crate::runtime::Runtime;
 
     fn at(ms: u64) -> Moment {
         Moment::from_nanos(ms * 1_000_000)
@@ -203,5 +210,30 @@ mod tests {
         }
         let due = waiting.take_due(at(3), usize::MAX);
         assert_eq!(due.iter().filter(|(_, outlet)| outlet.strong_count() > 0).count(), 1);
+    }
+
+    #[test]
+    fn clients_that_come_and_go_alone_start_no_timer_each() {
+        let runtime = Runtime::builder().pollers(1).build().unwrap();
+        let (tell, told) = mpsc::channel();
+        let look = move |_: &mut Poller| {
+            let handle = RuntimeHandle::of_poller().unwrap();
+            let every = Duration::from_secs(3_600);
+            let mut wakes = Vec::new();
+            for _ in 0..1_000 {
+                let outlet = Outlet::new(Arc::default());
+                start(&outlet, &handle, every);
+                drop(outlet);
+                left(&handle, every);
+                wakes.push(
+                    LINES.with_borrow(|lines| lines.iter().map(|line| line.wakes_at).collect::<Vec<_>>()),
+                );
+            }
+            wakes.dedup();
+            tell.send(wakes).unwrap();
+        };
+        runtime.handle().submit_to(0, Box::new(look));
+        let wakes = told.recv().unwrap();
+        assert!(wakes.len() == 1 && wakes[0].len() == 1, "{wakes:?}");
     }
 }

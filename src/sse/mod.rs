@@ -22,6 +22,7 @@ mod reply;
 mod ring;
 mod source;
 mod stream;
+mod waiting;
 
 pub use client::{EventSource, EventSourceError, EventSourceSettings, NextEvent, connect};
 pub use delivery::Delivery;

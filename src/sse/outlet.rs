@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_poller::{Moment, Pauses, Pull};
 
 use crate::http::body::BodyWaker;
+use crate::record::EventFacts;
 use crate::sse::delivery::Delivery;
 use crate::sse::encoded::Encoded;
 use crate::sse::queue::{Next, Policy, Pushed, Queue};
@@ -391,6 +392,12 @@ impl State {
 
     pub(super) fn is_empty(&self) -> bool {
         self.replay.is_none() && self.queue.is_empty() && self.notes.is_empty()
+    }
+
+    /// For the exchange's record.
+    pub(super) fn facts(&self) -> EventFacts {
+        let Counts { sent, dropped, conflated } = self.counts;
+        EventFacts { sent, dropped, conflated, queue_peak: self.queue_peak() as u64 }
     }
 
     /// Most events that waited at once.

@@ -64,12 +64,13 @@ enum Item {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     items: VecDeque<Item>,
-    events: usize,
     bytes: usize,
+    /// Thousands of queues lie about: counts of half the width.
+    events: u32,
     /// So far the first item has gone. It stays: an event that was begun has to end.
-    sent: usize,
+    sent: u32,
     /// The most events that waited at once.
-    peak: usize,
+    peak: u32,
     /// A later event has taken the place of an earlier one.
     out_of_order: bool,
 }
@@ -105,7 +106,7 @@ impl Queue {
         self.events += 1;
         self.bytes += event.len();
         self.peak = self.peak.max(self.events);
-        // One is what waits of a client that keeps up, and room that was made is kept.
+        // One is what waits of a client that keeps up.
         if self.items.capacity() == 0 {
             self.items.reserve_exact(1);
         }
@@ -165,12 +166,12 @@ impl Queue {
 
     /// Room for so many bytes more, or none at all waits.
     pub(super) fn has_room(&self, bytes: usize, bound: Bound) -> bool {
-        self.events == 0 || (self.events < bound.events && self.bytes + bytes <= bound.bytes)
+        self.events == 0 || (self.len() < bound.events && self.bytes.saturating_add(bytes) <= bound.bytes)
     }
 
     /// Whether at most half of what may wait does.
     pub(super) fn is_half_empty(&self, bound: Bound) -> bool {
-        self.events <= bound.events / 2 && self.bytes <= bound.bytes / 2
+        self.len() <= bound.events / 2 && self.bytes <= bound.bytes / 2
     }
 
     /// What of the first item has not gone yet.
@@ -191,7 +192,7 @@ impl Queue {
     /// it, and came back with that id, would miss those it overtook.
     fn start(&self, event: &Encoded) -> usize {
         if self.sent > 0 || !self.out_of_order {
-            return self.sent;
+            return self.sent as usize;
         }
         let is_earlier = |item: &Item| matches!(item, Item::Event(other) if other.seq < event.seq);
         if self.items.iter().skip(1).any(is_earlier) { event.id_len() } else { 0 }
@@ -202,7 +203,7 @@ impl Queue {
         let Some(Item::Event(event)) = self.items.front() else { return false };
         let (sent, len) = (self.start(event) + bytes, event.len());
         if sent < len {
-            self.sent = sent;
+            self.sent = sent as u32;
             return false;
         }
         self.sent = 0;
@@ -223,25 +224,24 @@ impl Queue {
 
     /// Drops all that waits, an event that has begun apart. Says how many events that were.
     pub(super) fn clear(&mut self) -> u64 {
-        let kept = usize::from(self.sent > 0);
+        let kept = u32::from(self.sent > 0);
         let before = self.events;
-        self.items.truncate(kept);
+        self.items.truncate(kept as usize);
         self.events = kept;
         self.bytes = match self.items.front() {
             Some(Item::Event(event)) => event.len(),
             _ => 0,
         };
         self.tidy();
-        (before - self.events) as u64
+        u64::from(before - self.events)
     }
 
-    /// A queue that has been long keeps no memory once it is empty.
+    /// An empty queue keeps no memory: thousands are empty most of the time, and to make room again costs little beside
+    /// the write that follows.
     fn tidy(&mut self) {
         if self.items.is_empty() {
             self.out_of_order = false;
-            if self.items.capacity() > KEPT {
-                self.items = VecDeque::new();
-            }
+            self.items = VecDeque::new();
         }
     }
 
@@ -251,16 +251,13 @@ impl Queue {
 
     /// How many events wait.
     pub(super) fn len(&self) -> usize {
-        self.events
+        self.events as usize
     }
 
     pub(super) fn peak(&self) -> usize {
-        self.peak
+        self.peak as usize
     }
 }
-
-/// Room for so many items is kept: 64 bytes.
-const KEPT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +306,22 @@ mod tests {
         assert_eq!(pushed[2..], [Pushed::Queued, Pushed::DroppedOldest(1), Pushed::DroppedOldest(1)]);
         assert_eq!((queue.len(), queue.peak()), (3, 3));
         assert_eq!(drain(&mut queue), ["lost 2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn an_empty_queue_keeps_no_memory() {
+        for policy in [Policy::DropOldest, Policy::DropNewest, Policy::Conflate] {
+            let (mut queue, _) = filled(policy, 1..=1);
+            assert_eq!(queue.items.capacity(), 1, "{policy:?}");
+            for seq in 2..=9 {
+                queue.push(&event(seq, "x"), policy, BOUND);
+            }
+            drain(&mut queue);
+            assert_eq!(queue.items.capacity(), 0, "{policy:?}");
+        }
+        let (mut queue, _) = filled(Policy::Disconnect, 1..=3);
+        queue.clear();
+        assert_eq!(queue.items.capacity(), 0);
     }
 
     #[test]

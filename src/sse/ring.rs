@@ -29,10 +29,32 @@ impl Ring {
         self.given += usize::from(event.given_id().is_some());
         self.events.push_back(event);
         while self.events.len() > self.events_max || self.bytes > self.bytes_max {
-            let Some(oldest) = self.events.pop_front() else { break };
+            self.pop_oldest();
+        }
+    }
+
+    fn pop_oldest(&mut self) {
+        if let Some(oldest) = self.events.pop_front() {
             self.bytes -= oldest.len();
             self.given -= usize::from(oldest.given_id().is_some());
             self.evicted = oldest.seq;
+        }
+    }
+
+    /// How many events are here, and how many bytes of them.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.events.len(), self.bytes)
+    }
+
+    /// Whether the event of this number, which was added once, is here.
+    pub(super) fn has(&self, seq: u64) -> bool {
+        self.events.front().is_some_and(|oldest| oldest.seq <= seq)
+    }
+
+    /// Gives up all events up to a number.
+    pub(super) fn evict(&mut self, seq: u64) {
+        while self.has(seq) {
+            self.pop_oldest();
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidegate_poller::{Moment, Pull, sys};
 
 use crate::http::body::{BodySource, BodyWaker};
+use crate::record::EventFacts;
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{Later, Ready};
 use crate::sse::heartbeat;
@@ -90,6 +91,10 @@ impl<O: Owner> BodySource for OutletSource<O> {
 
     fn shutting_down(&mut self) {
         self.owner.shut_down(&self.outlet);
+    }
+
+    fn events(&self) -> Option<EventFacts> {
+        Some(self.outlet.lock().facts())
     }
 }
 

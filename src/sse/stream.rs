@@ -1,6 +1,5 @@
 //! One client's own stream, written by tasks: for what is made for it alone, as the tokens of a model are.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +15,7 @@ use crate::sse::outlet::Outlet;
 use crate::sse::queue::{Bound, Policy};
 use crate::sse::reply::stream_reply;
 use crate::sse::source::{OutletSource, Owner};
+use crate::sse::waiting::Waiting;
 use crate::task::{Continuation, Parked, Task};
 
 /// A stream to be written by tasks, and the reply that carries it. At most `capacity` events wait between the two.
@@ -65,11 +65,11 @@ pub struct EventWriter {
 
 /// Where the writer's tasks wait. Its lock is taken before the outlet's.
 #[derive(Default)]
-struct Desk(Mutex<Waiting>);
+struct Desk(Mutex<Places>);
 
 #[derive(Default)]
-struct Waiting {
-    writers: VecDeque<(Parked<Given>, Arc<Encoded>)>,
+struct Places {
+    writers: Waiting<Given, Arc<Encoded>>,
     watchers: Vec<Parked<()>>,
     reader_gone: bool,
 }
@@ -120,7 +120,7 @@ impl Drop for EventWriter {
 }
 
 impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,7 +134,7 @@ impl Desk {
                 let Some(wakes) = push(outlet, event) else { break };
                 wake |= wakes;
             }
-            served.extend(waiting.writers.pop_front());
+            served.extend(waiting.writers.pop());
         }
         drop(waiting);
         wake_if(outlet, wake);
@@ -218,7 +218,7 @@ impl Task for SendEvent {
             false => push(&self.outlet, &self.event),
         };
         if !gone && written.is_none() {
-            waiting.writers.push_back((done, self.event));
+            waiting.writers.push(done, self.event);
             return;
         }
         drop(waiting);

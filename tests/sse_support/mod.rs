@@ -165,6 +165,15 @@ impl Listener {
         }
     }
 
+    /// Reads until more of the stream has come.
+    pub(crate) fn await_more(&mut self) {
+        let seen = self.text.len();
+        while self.text.len() == seen {
+            self.fill().expect("more of the stream");
+            self.take_chunks();
+        }
+    }
+
     /// Whether the stream ended as it should, with the last chunk.
     pub(crate) fn ended_well(&mut self) -> bool {
         while self.next().is_some() {}

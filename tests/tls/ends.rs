@@ -5,10 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use tidegate::net::tls::{ClientTls, ServerTls};
-use tidegate::poller::{End, Reason};
+use tidegate::poller::{Config, End, Limit, Reason};
 
 use crate::pki::{Pki, pair};
-use crate::poller::{Part, Running, Told};
+use crate::poller::{Part, Running, Told, pattern};
+use crate::raw::RawClient;
 
 fn finished(running: &Running) -> bool {
     running.wait(|told| match told {
@@ -127,4 +128,44 @@ fn no_protocol_in_common_is_an_alert() {
     let client = ClientTls::builder().authorities(pki.ca_pem()).build().unwrap();
     let asking = Running::connect(serving.address, &client, "localhost", Part::Says(Arc::default()));
     assert_eq!(asking.ready().protocol, None);
+}
+
+#[test]
+fn bytes_and_the_end_that_come_together_are_not_lost_to_a_pause() {
+    const LEN: usize = 120_000;
+    let pki = Pki::new("together");
+    let (server, _) = pair(&pki);
+    let content = pattern(LEN, 8);
+    let rate = || Limit::new("some", Some(400_000));
+    let takes = || Part::Takes { limit: rate(), echoes: true };
+    for (part, egress) in [(takes(), None), (Part::Echo, Some(rate())), (takes(), Some(rate()))] {
+        let serving = Running::serve_with(&server, part, egress, Config::default());
+        let mut client = RawClient::ready(serving.address, &pki);
+        // Bytes, goodbye and FIN lie in the kernel long before the gate has let the bytes through.
+        client.say(&content);
+        client.leave();
+        assert!(client.rest().unwrap() == content);
+        let record = serving.record();
+        assert_eq!((record.plain_in, record.plain_out, record.dropped_out), (LEN as u64, LEN as u64, 0));
+        assert_eq!(record.end, End::peer(Reason::Ok), "{record:?}");
+        assert!(!record.handshake.unwrap().truncated);
+        let waited = record.ingress_throttled_ns.max(record.pauses.throttled_ns);
+        assert!(waited > 100_000_000, "it never paused: {waited} ns");
+    }
+}
+
+#[test]
+fn bytes_and_a_bare_fin_that_come_together_are_all_there_and_the_cut_is_told() {
+    let pki = Pki::new("bare");
+    let part = Part::Takes { limit: Limit::new("some", Some(400_000)), echoes: true };
+    let serving = Running::serve(&pair(&pki).0, part);
+    let content = pattern(100_000, 9);
+    let mut client = RawClient::ready(serving.address, &pki);
+    client.say(&content);
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.rest().unwrap() == content);
+    assert!(finished(&serving));
+    let record = serving.record();
+    assert_eq!((record.plain_in, record.plain_out), (100_000, 100_000));
+    assert!(record.handshake.unwrap().truncated);
 }

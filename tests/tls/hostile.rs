@@ -9,6 +9,7 @@ use tidegate::poller::{Config, ConnectionRecord, End, Peer, Reason};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{PATIENCE, Part, Running, Told, pattern};
+use crate::raw::RawClient;
 
 fn config() -> Config {
     Config { handshake_timeout: Some(Duration::from_millis(300)), ..Config::default() }
@@ -44,7 +45,7 @@ fn plain_http_and_garbage_get_an_alert_and_a_record() {
     let fault = record.handshake.unwrap().fault.unwrap();
     assert!(fault.contains("not TLS") && fault.contains("GET "), "{fault}");
     assert!(is_fatal_alert(&said), "{said:?}");
-    assert_eq!((record.wire_out, record.plain_in), (7, 0));
+    assert_eq!((record.wire_in, record.wire_out, record.plain_in), (35, 7, 0));
 
     for seed in 0..40 {
         let (_, record) = say(&pattern(300 + seed as usize * 50, seed));
@@ -185,4 +186,85 @@ fn flipping_relay(to: std::net::SocketAddr, at: usize, by: u8) -> std::net::Sock
         let _ = server.shutdown(std::net::Shutdown::Both);
     });
     address
+}
+
+/// A client hello of SSL 3.0: its version, some bytes of chance, no session, one cipher suite, no compression.
+fn ssl3_hello() -> Vec<u8> {
+    let mut hello = vec![3, 0];
+    hello.extend_from_slice(&pattern(32, 3));
+    hello.extend_from_slice(&[0, 0, 2, 0, 0x2f, 1, 0]);
+    let len = hello.len() as u8;
+    let mut words = vec![22, 3, 0, 0, len + 4, 1, 0, 0, len];
+    words.extend_from_slice(&hello);
+    words
+}
+
+#[test]
+fn older_protocols_are_refused_with_an_alert() {
+    let (said, record) = say(&ssl3_hello());
+    assert_eq!((record.end.reason, record.phase), (Reason::TransportError, "handshake"));
+    assert!(is_fatal_alert(&said), "{said:?}, {record:?}");
+    assert_eq!((record.wire_in, record.wire_out), (50, 7));
+    // SSL 2.0 has another head.
+    let (said, record) = say(&[0x80, 46, 1, 0, 2, 0, 21, 0, 0, 0, 16, 1, 0, 0x80, 2, 0, 0x80, 3, 0, 0x80]);
+    assert_eq!((record.end, record.phase), (End::peer(Reason::TransportError), "handshake"));
+    assert!(is_fatal_alert(&said), "{said:?}");
+}
+
+#[test]
+fn garbage_behind_good_records_is_an_alert_and_what_came_before_is_not_lost() {
+    let pki = Pki::new("behind");
+    let serving = Running::serve(&pair(&pki).0, Part::Echo);
+    let mut forged = vec![23, 3, 3, 0, 40];
+    forged.extend_from_slice(&pattern(40, 1));
+    for garbage in [forged, b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![22, 3, 3, 0x7f, 0xff]] {
+        let mut client = RawClient::ready(serving.address, &pki);
+        let mut words = client.records(b"hello", 100);
+        words.extend_from_slice(&garbage);
+        client.stream.write_all(&words).unwrap();
+        let heard = client.rest();
+        assert!(matches!(heard, Err(rustls::Error::AlertReceived(_))), "{garbage:?}: {heard:?}");
+        let record = serving.record();
+        assert_eq!((record.end, record.phase), (End::peer(Reason::TransportError), "open"), "{record:?}");
+        assert_eq!(record.plain_in, 5, "{garbage:?}");
+        let handshake = record.handshake.unwrap();
+        assert!(handshake.fault.is_some() && !handshake.truncated, "{handshake:?}");
+    }
+    let figures = serving.handle.figures();
+    assert_eq!(figures.panics, 0);
+}
+
+#[test]
+fn a_flood_of_records_of_one_byte_holds_nobody_up() {
+    const BYTES: usize = 100_000;
+    let pki = Pki::new("flood");
+    let (server, client) = pair(&pki);
+    let serving = Running::serve(&server, Part::Echo);
+    let content = pattern(BYTES, 5);
+    let mut flood = RawClient::ready(serving.address, &pki);
+    let records = flood.records(&content, 1);
+    assert!(records.len() > 20 * BYTES);
+    let mut out = flood.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || out.write_all(&records).unwrap());
+    // Somebody else asks meanwhile, one thing after another.
+    let (asked, done) = (client, std::sync::atomic::AtomicBool::new(false));
+    let longest = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let begun = Instant::now();
+                let words = Part::SaysAndCloses(Arc::new(b"x".to_vec()));
+                let other = Running::connect(serving.address, &asked, "localhost", words);
+                assert_eq!(other.record().end.reason, Reason::Ok);
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        });
+        assert!(flood.bytes(BYTES) == content);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    sender.join().unwrap();
+    println!("a handshake and an exchange of others took {longest:?} at most");
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
 }

@@ -6,5 +6,6 @@ mod hostile;
 mod peers;
 mod pki;
 mod poller;
+mod raw;
 mod settings;
 mod transport;

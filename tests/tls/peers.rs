@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use tidegate::net::tls::ClientTls;
-use tidegate::poller::{ConnectionRecord, End, Reason};
+use tidegate::poller::{Config, ConnectionRecord, End, Limit, Reason};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
@@ -227,4 +227,90 @@ fn our_client_speaks_with_openssl() {
         }
         assert_eq!(came, b"reward\n");
     }
+}
+
+#[test]
+fn keys_are_changed_in_the_middle_of_a_paced_transfer() {
+    const LEN: usize = 1_500_000;
+    let pki = Pki::new("keys");
+    let content = pattern(LEN, 11);
+    std::fs::write(pki.path("content"), &content).unwrap();
+    let file = Arc::new(std::fs::File::open(pki.path("content")).unwrap());
+    let limit = Some(Limit::new("given", Some(1_000_000)));
+    let part = Part::GivesAndStays(file, LEN as u64);
+    let serving = Running::serve_with(&pair(&pki).0, part, limit, Config::default());
+    let log = pki.path("messages");
+    let mut command = s_client(serving.address, &pki.ca());
+    command.args(["-tls1_3", "-msg", "-msgfile"]).arg(&log);
+    let (mut openssl, mut out) = Program::start(&mut command);
+    let mut stdin = openssl.0.stdin.take().unwrap();
+    let mut came = vec![0; LEN];
+    for (place, piece) in came.chunks_mut(LEN / 10).enumerate() {
+        out.read_exact(piece).unwrap();
+        // `K` has both ends change their keys, `k` only openssl's.
+        stdin.write_all(if place % 3 == 2 { b"k\n" } else { b"K\n" }).unwrap();
+    }
+    assert!(came == content);
+    drop(stdin);
+    let errors = openssl.errors();
+    let record = serving.record();
+    assert_eq!((record.end, record.plain_out), (End::peer(Reason::Ok), LEN as u64), "{errors}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    let told =
+        |way: &str| said.lines().filter(|line| line.starts_with(way) && line.contains("KeyUpdate")).count();
+    assert!(told(">>>") >= 8 && told("<<<") >= 4, "{} and {}: {errors}", told(">>>"), told("<<<"));
+    let took = record.last_out.unwrap() - record.first_out.unwrap();
+    let rate = record.wire_out as f64 / took.as_secs_f64();
+    // Roughly: other tests run beside it.
+    assert!((900_000.0..1_150_000.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn bytes_come_whole_through_changed_keys_both_ways() {
+    let pki = Pki::new("keys-echo");
+    let serving = Running::serve(&pair(&pki).0, Part::Echo);
+    let mut command = s_client(serving.address, &pki.ca());
+    let (mut openssl, mut out) = Program::start(command.arg("-tls1_3"));
+    let mut stdin = openssl.0.stdin.take().unwrap();
+    for round in 0..20 {
+        stdin.write_all(if round % 2 == 0 { b"K\n" } else { b"k\n" }).unwrap();
+        let words = format!("words of round {round}\n");
+        // Alone in its write: openssl takes a letter for a command only at the start of one.
+        await_update(&mut openssl, round);
+        stdin.write_all(words.as_bytes()).unwrap();
+        assert_eq!(line(&mut out), words);
+    }
+    drop(stdin);
+    assert_eq!(serving.record().end, End::peer(Reason::Ok));
+}
+
+/// Waits until openssl says that it changes its keys.
+fn await_update(openssl: &mut Program, round: usize) {
+    let stderr = openssl.0.stderr.as_mut().unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"KEYUPDATE\n") {
+        let mut byte = [0];
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "round {round}: {}", String::from_utf8_lossy(&said));
+        said.push(byte[0]);
+    }
+}
+
+#[test]
+fn who_wants_to_negotiate_again_is_refused_and_recorded() {
+    let pki = Pki::new("again");
+    let serving = Running::serve(&pair(&pki).0, Part::Echo);
+    let mut command = s_client(serving.address, &pki.ca());
+    let (mut openssl, mut out) = Program::start(command.arg("-tls1_2"));
+    let mut stdin = openssl.0.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    assert_eq!(line(&mut out), "hello\n");
+    stdin.write_all(b"R\n").unwrap();
+    let errors = openssl.errors();
+    assert!(errors.contains("RENEGOTIATING") && errors.contains("no renegotiation"), "{errors}");
+    let record = serving.record();
+    assert_eq!((record.end, record.phase), (End::peer(Reason::TransportError), "open"));
+    assert!(record.handshake.unwrap().fault.unwrap().contains("alert"));
+    // The next is served.
+    let (said, _) = python(&serving, &pki, "TLSv1_2", 10, "yes");
+    assert!(said.contains("10"), "{said}");
 }

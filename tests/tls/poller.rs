@@ -36,8 +36,12 @@ pub(crate) enum Part {
     SaysAndCloses(Arc<Vec<u8>>),
     /// Sends a file once it is ready, and closes behind it.
     Gives(Arc<std::fs::File>, u64),
+    /// The same, and closes when the peer has.
+    GivesAndStays(Arc<std::fs::File>, u64),
     /// Answers an HTTP request with a file, and closes behind it.
     Answers(Arc<std::fs::File>, u64),
+    /// Takes what comes at this rate, and sends it back, or not.
+    Takes { limit: Limit, echoes: bool },
 }
 
 pub(crate) struct Actor {
@@ -60,7 +64,10 @@ impl Session for Actor {
     fn opened(&mut self, io: &mut Io<'_>) {
         io.set_limit(Direction::Egress, self.egress.as_ref());
         match &self.part {
-            Part::Echo | Part::Gives(..) | Part::Answers(..) => {}
+            Part::Echo | Part::Gives(..) | Part::GivesAndStays(..) | Part::Answers(..) => {}
+            Part::Takes { limit, .. } => {
+                io.set_limit(Direction::Ingress, Some(limit));
+            }
             Part::Says(words) => io.send(words.to_vec()),
             Part::SaysAndCloses(words) => {
                 io.send(words.to_vec());
@@ -72,8 +79,10 @@ impl Session for Actor {
 
     fn ready(&mut self, io: &mut Io<'_>) {
         self.tell(Told::Ready(io.handshake()));
-        if let Part::Gives(file, len) = &self.part {
+        if let Part::Gives(file, len) | Part::GivesAndStays(file, len) = &self.part {
             io.send_file(file.clone(), 0, *len);
+        }
+        if let Part::Gives(..) = &self.part {
             io.finish(End::local(Reason::Ok));
         }
     }
@@ -88,7 +97,7 @@ impl Session for Actor {
                 io.send_file(file.clone(), 0, *len);
                 io.finish(End::local(Reason::Ok));
             }
-            Part::Echo => {
+            Part::Echo | Part::Takes { echoes: true, .. } => {
                 let mut buffer = io.buffer();
                 buffer.extend_from_slice(bytes);
                 io.send(buffer);

@@ -175,3 +175,42 @@ fn what_is_wrong_with_settings_is_said() {
     assert!(error.contains("\"not a name\": not a DNS name"), "{error}");
     assert!(PeerName::new("[::1]").is_ok() && PeerName::new("127.0.0.1").is_ok());
 }
+
+#[test]
+fn a_known_client_stays_known_across_a_reload_and_not_when_its_authority_is_no_more() {
+    let (pki, others) = (Pki::new("known"), Pki::new("others"));
+    let identity = pki.server("server", &["localhost"]);
+    let known = pki.client("known");
+    // The authorities are in a file that is written anew.
+    let authorities = pki.path("clients.pem");
+    std::fs::copy(pki.ca(), &authorities).unwrap();
+    let server = ServerTls::builder()
+        .certificate(identity.chain, identity.key)
+        .require_client_certificates(Pem::file(&authorities))
+        .build()
+        .unwrap();
+    let serving = Running::serve(&server, Part::Echo);
+    let client = ClientTls::builder().authorities(pki.ca_pem()).certificate(known.chain, known.key);
+    let client = client.build().unwrap();
+    let words = || Part::Says(Arc::new(b"x".to_vec()));
+    let asking = Running::connect(serving.address, &client, "localhost", words());
+    until_bytes(&asking);
+    server.reload().unwrap();
+    asking.connect_again(&client, "localhost", words());
+    until_bytes(&asking);
+    for resumed in [false, true] {
+        let handshake = serving.ready();
+        assert_eq!((handshake.resumed, handshake.certificate), (resumed, Some(known.der.clone())));
+    }
+    // What it has from before does not let it in.
+    std::fs::copy(others.ca(), &authorities).unwrap();
+    server.reload().unwrap();
+    asking.connect_again(&client, "localhost", words());
+    let record = serving.wait(|told| match told {
+        Told::Closed(record) if record.end.reason == Reason::TransportError => Some(*record),
+        _ => None,
+    });
+    assert_eq!(record.phase, "handshake");
+    let figures = server.figures();
+    assert_eq!((figures.ready, figures.resumed, figures.failed, figures.answered_plainly), (2, 1, 1, 0));
+}

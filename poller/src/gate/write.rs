@@ -155,6 +155,7 @@ impl Gate {
             env.pools.buffers.give(bytes);
             if pull != Pull::End {
                 out.starved = Starved::BySource;
+                out.outbox.settle_down();
                 self.rest(env);
             }
         } else {

@@ -411,6 +411,13 @@ impl Outbox {
         dropped
     }
 
+    /// Gives back memory while a source has nothing, which may be for days: what it gives next is one segment more.
+    pub fn settle_down(&mut self) {
+        if self.segments.capacity() > self.segments.len() + 1 {
+            self.segments.shrink_to(self.segments.len() + 1);
+        }
+    }
+
     /// Gives back memory that a burst of segments left behind, before the outbox waits in a pool.
     pub fn trim(&mut self, segments: usize) {
         if self.segments.capacity() > segments {

@@ -1,12 +1,13 @@
 //! A stream on its way out, framed as its message says.
 
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use tidegate_poller::{Pull, Source};
 
 use crate::http::body::BodySource;
 use crate::http::codec::chunked::{OVERHEAD_MAX, append_chunk, append_end};
+use crate::record::EventFacts;
 
 /// How the other side learns where a body ends (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub(in crate::http) enum Framing {
 
 /// Pulls a body source for the outbox.
 pub(in crate::http) struct Outgoing {
-    source: Box<dyn BodySource>,
+    /// Gone once the outbox is done with it.
+    source: Option<Box<dyn BodySource>>,
     framing: Framing,
     /// Framed, and not taken yet: where fewer bytes may go than the framing of one takes.
     pending: Vec<u8>,
@@ -30,16 +32,27 @@ pub(in crate::http) struct Outgoing {
     last: Option<Pull>,
     /// A chunk's size has begun with a zero; see [`Reins::probe`].
     probes: bool,
+    /// What became of its events, once it is gone.
+    events: Option<Box<EventFacts>>,
 }
 
-/// A session's hold on a stream that lies in its outbox.
-pub(in crate::http) struct Reins(Weak<RefCell<Outgoing>>);
+/// A session's hold on a stream that lies, or lay, in its outbox.
+pub(in crate::http) struct Reins(Rc<RefCell<Outgoing>>);
 
 impl Reins {
     /// The server is shutting down.
     pub(in crate::http) fn shut_down(&self) {
-        if let Some(outgoing) = self.0.upgrade() {
-            outgoing.borrow_mut().source.shutting_down();
+        if let Some(source) = &mut self.0.borrow_mut().source {
+            source.shutting_down();
+        }
+    }
+
+    /// What became of its events; for the record, once.
+    pub(in crate::http) fn events(&self) -> Option<Box<EventFacts>> {
+        let mut outgoing = self.0.borrow_mut();
+        match &outgoing.source {
+            Some(source) => source.events().map(Box::new),
+            None => outgoing.events.take(),
         }
     }
 
@@ -47,9 +60,8 @@ impl Reins {
     /// not, its kernel answers with a reset. The byte is the first of the next chunk's size, a zero, as many of which may
     /// stand there as one likes (RFC 9112, section 7.1). Says whether the stream is one where that can be done.
     pub(in crate::http) fn probe(&self) -> bool {
-        let Some(outgoing) = self.0.upgrade() else { return false };
-        let mut outgoing = outgoing.borrow_mut();
-        outgoing.probes = outgoing.framing == Framing::Chunked;
+        let mut outgoing = self.0.borrow_mut();
+        outgoing.probes = outgoing.framing == Framing::Chunked && outgoing.source.is_some();
         outgoing.probes
     }
 }
@@ -63,24 +75,36 @@ impl Source for Shared {
     }
 }
 
+impl Drop for Shared {
+    /// With the outbox's part, the source goes, whoever still holds the reins.
+    fn drop(&mut self) {
+        let mut outgoing = self.0.borrow_mut();
+        let source = outgoing.source.take();
+        outgoing.events = source.as_ref().and_then(|source| source.events()).map(Box::new);
+        drop(outgoing);
+        drop(source);
+    }
+}
+
 /// What is framed at a time where hardly anything may go.
 const SMALL: usize = 64;
 
 impl Outgoing {
     pub(in crate::http) fn new(source: Box<dyn BodySource>, framing: Framing) -> Outgoing {
-        Outgoing { source, framing, pending: Vec::new(), taken: 0, last: None, probes: false }
+        let source = Some(source);
+        Outgoing { source, framing, pending: Vec::new(), taken: 0, last: None, probes: false, events: None }
     }
 
     /// For the outbox, and for the session to keep hold of.
     pub(in crate::http) fn share(self) -> (Box<dyn Source>, Reins) {
         let shared = Rc::new(RefCell::new(self));
-        let reins = Reins(Rc::downgrade(&shared));
+        let reins = Reins(shared.clone());
         (Box::new(Shared(shared)), reins)
     }
 
     /// Appends framed bytes: at most `max` of them, or the end.
     fn frame(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
-        let source = &mut self.source;
+        let Some(source) = &mut self.source else { return Pull::Failed };
         let pulled = match &mut self.framing {
             Framing::UntilClose => source.pull(max, out),
             Framing::Chunked => append_chunk(out, max, |room, out| source.pull(room, out)),

@@ -5,6 +5,7 @@ use std::fmt;
 use tidegate_poller::{Pull, SocketHandle};
 
 use crate::http::codec::fields::Fields;
+use crate::record::EventFacts;
 
 /// Makes a body while it is sent.
 ///
@@ -22,6 +23,12 @@ pub trait BodySource: Send {
     /// The server is shutting down: what has not ended at its deadline is cut. Whoever has a good way to end does so; the
     /// default goes on. Called once at most, between two pulls, and the source is pulled again after it.
     fn shutting_down(&mut self) {}
+
+    /// What became of its events, where it is made of events: for the record of its exchange. Asked once, when it has ended or
+    /// was cut.
+    fn events(&self) -> Option<EventFacts> {
+        None
+    }
 
     /// Fields that follow the body. Asked once, after [`Pull::End`]; sent where the message is chunked.
     fn trailers(&mut self) -> Option<Fields> {

@@ -210,6 +210,10 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, request: &mut Request) -> Parsed
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             advice(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
         ),
+        // How a client hello begins (RFC 8446, section 5.1). Who sees the bytes of this answer at all sees why.
+        Err(_) if window.starts_with(&[22, 3]) => {
+            broken(bytes, StatusCode::BAD_REQUEST, "This is TLS, and plain HTTP is spoken here: use http://.")
+        }
         Err(error) => broken(bytes, StatusCode::BAD_REQUEST, advice_for(error)),
     }
 }

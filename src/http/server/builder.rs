@@ -103,10 +103,10 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     }
 
     /// Speaks TLS with its callers, with certificates that can be changed while it runs. The handshake has its own time
-    /// ([`Config::handshake_timeout`]) and counts as part of the first head's.
+    /// ([`Config::handshake_timeout`]); that of the first head begins after it. Who speaks plain HTTP is told so, by 400.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: &crate::net::tls::ServerTls) -> ServerBuilder<H> {
-        let tls = tls.clone();
+        let tls = tls.answering_plainly(super::plain::answer);
         self.transport(move |plain| tls.transport(plain))
     }
 

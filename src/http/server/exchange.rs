@@ -276,6 +276,7 @@ impl Exchange {
             pauses: Pauses::default(),
             end: End::local(Reason::Internal),
             phase: Phase::Request.as_str(),
+            events: None,
             client: None,
         }
     }

@@ -11,6 +11,8 @@ mod exchange;
 mod handler;
 mod in_use;
 mod incoming;
+#[cfg(feature = "tls")]
+mod plain;
 pub mod reply;
 mod service;
 mod session;

@@ -375,6 +375,10 @@ where
         if io.is_shutting_down() || state.is_stopping() {
             self.shutdown(io);
         }
+    }
+
+    /// A handshake has its own time; patience with the peer begins now.
+    fn ready(&mut self, io: &mut Io<'_>) {
         self.settle(io);
     }
 

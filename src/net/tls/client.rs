@@ -63,7 +63,7 @@ impl ClientTls {
     /// [`Poller::connect_with`](tidegate_poller::Poller::connect_with).
     pub fn transport(&self, plain: Plain, name: &PeerName) -> Wire {
         let connection = UnbufferedClientConnection::new(self.config.clone(), name.0.clone());
-        transport::wire(plain, connection.map(|connection| ClientSide::new(connection, &name.0)))
+        transport::wire(plain, connection.map(|connection| ClientSide::new(connection, &name.0)), None)
     }
 }
 

@@ -34,8 +34,10 @@ pub(super) struct Incoming {
     plain: Vec<u8>,
     handed: usize,
     pub(super) peer_end: PeerEnd,
-    /// The fault was not told yet: bytes that came before it were to be handed over first.
+    /// The fault was not told yet: what came with it is to be accounted for, and what came before it handed over, first.
     untold: bool,
+    /// The part was not looked at yet: it came behind the end of the handshake, of which the session is told first.
+    unread: bool,
 }
 
 /// How the peer ended, if it has.
@@ -52,7 +54,7 @@ pub(super) enum PeerEnd {
 impl Incoming {
     /// Whether there is something to hand over or to tell without reading.
     pub(super) fn has_something(&self) -> bool {
-        self.handed < self.plain.len() || self.untold
+        self.handed < self.plain.len() || self.untold || self.unread
     }
 
     fn keep(&mut self, plain: &[u8], buffers: &mut Buffers) {
@@ -79,7 +81,7 @@ impl Incoming {
             buffers.give(std::mem::take(&mut self.part));
         } else {
             if self.part.capacity() == 0 {
-                self.part = buffers.take();
+                self.part = buffers.take_for(part.len());
             }
             self.part.clear();
             self.part.extend_from_slice(part);
@@ -130,17 +132,24 @@ impl<S: Side> Tls<S> {
     ) -> io::Result<Received> {
         let start = HEADROOM + self.incoming.part.len();
         if start >= space.len() {
-            let words = String::from("a message of the peer's handshake is too large");
-            return Err(self.fail_with(Fault { who: Who::Peer, words }));
+            let fault = Fault {
+                who: Who::Peer,
+                words: String::from("a message of the peer's handshake is too large"),
+            };
+            self.fail(fault.clone());
+            return Err(fault.into());
         }
-        let came = self.plain.read(&mut space[start..], allowance, buffers)?;
+        let came = match std::mem::take(&mut self.incoming.unread) {
+            true => Received::default(),
+            false => self.plain.read(&mut space[start..], allowance, buffers)?,
+        };
         if came.eof {
             return self.receive_fin();
         }
         space[HEADROOM..start].copy_from_slice(&self.incoming.part);
         let end = start + came.plain;
         let was_ready = self.phase == Phase::Ready;
-        let plain = self.decrypt(space, end, buffers)?;
+        let plain = self.decrypt(space, end, buffers);
         let mut received = Received { plain, eof: false, ..came };
         if !was_ready && plain > 0 {
             // Not before the session knows that it is ready.
@@ -149,6 +158,23 @@ impl<S: Side> Tls<S> {
         }
         received.eof = self.is_at_end();
         Ok(received)
+    }
+
+    /// Decrypts what came behind the handshake and was not asked for yet: before anything is written, rustls is to have seen
+    /// it.
+    pub(super) fn catch_up(&mut self, buffers: &mut Buffers) {
+        if !std::mem::take(&mut self.incoming.unread) {
+            return;
+        }
+        let end = HEADROOM + self.incoming.part.len();
+        let mut space = buffers.take();
+        space.resize(end.max(SPACE_BYTES), 0);
+        space[HEADROOM..end].copy_from_slice(&self.incoming.part);
+        let plain = self.decrypt(&mut space, end, buffers);
+        if plain > 0 {
+            self.incoming.keep(&space[..plain], buffers);
+        }
+        buffers.give(space);
     }
 
     /// The peer's FIN, and no close_notify before it.
@@ -162,10 +188,12 @@ impl<S: Side> Tls<S> {
         Ok(Received { eof: true, ..Received::default() })
     }
 
-    /// Decrypts what lies in `space` from the headroom to `end`, to its front. Returns how much that was.
-    fn decrypt(&mut self, space: &mut [u8], end: usize, buffers: &mut Buffers) -> io::Result<usize> {
+    /// Decrypts what lies in `space` from the headroom to `end`, to its front. Returns how much that was. A fault is told by
+    /// the next read.
+    fn decrypt(&mut self, space: &mut [u8], end: usize, buffers: &mut Buffers) -> usize {
         let mut at = HEADROOM;
         let mut plain = 0;
+        let was_ready = self.phase == Phase::Ready;
         loop {
             let (front, rest) = space.split_at_mut(at);
             let words = buffers.scratch(OWN_WORDS_BYTES);
@@ -174,27 +202,28 @@ impl<S: Side> Tls<S> {
                 drive(&mut self.side, incoming, &mut front[plain..], &mut self.outgoing, words);
             self.look();
             match turn {
+                Ok(Turn::Again) if !was_ready && self.phase == Phase::Ready => {
+                    // What lies behind may be bytes, or a fault: the session's, which hears first that it is ready.
+                    self.incoming.keep_part(&space[at + discard..end], buffers);
+                    self.incoming.unread = true;
+                    return plain;
+                }
                 Ok(Turn::Again) => {}
                 Ok(Turn::Plain(len)) => plain += len,
                 Ok(Turn::PeerClosed) => self.incoming.peer_end = PeerEnd::Said,
                 Ok(Turn::Rest) => {
                     self.keep_rest(&space[at + discard..end], buffers);
-                    return match self.phase {
-                        Phase::Handshake if self.incoming.peer_end == PeerEnd::Said => {
-                            let words = String::from("the peer said goodbye in the handshake");
-                            Err(self.fail_with(Fault { who: Who::Peer, words }))
-                        }
-                        _ => Ok(plain),
-                    };
+                    if self.phase == Phase::Handshake && self.incoming.peer_end == PeerEnd::Said {
+                        let words = String::from("the peer said goodbye in the handshake");
+                        self.fail(Fault { who: Who::Peer, words });
+                        self.incoming.untold = true;
+                    }
+                    return plain;
                 }
                 Err(error) => {
-                    let failed = self.fail_by(&error, &mut space[at..end], discard, buffers);
-                    if plain == 0 {
-                        return Err(failed);
-                    }
-                    // Good records came before; the next read tells.
+                    self.fail_by(&error, &mut space[at..end], discard, buffers);
                     self.incoming.untold = true;
-                    return Ok(plain);
+                    return plain;
                 }
             }
             at += discard;
@@ -211,22 +240,20 @@ impl<S: Side> Tls<S> {
     }
 
     /// rustls refused what lies in `rest`, of which `discard` bytes are done with: has it say why to the peer.
-    fn fail_by(
-        &mut self,
-        error: &Error,
-        rest: &mut [u8],
-        discard: usize,
-        buffers: &mut Buffers,
-    ) -> io::Error {
+    fn fail_by(&mut self, error: &Error, rest: &mut [u8], discard: usize, buffers: &mut Buffers) {
         let plain_text = match self.phase {
-            Phase::Handshake => fault_of_plain_text(rest),
+            // Of TLS, nothing was understood yet.
+            Phase::Handshake if self.side.common().protocol_version().is_none() => fault_of_plain_text(rest),
             _ => None,
         };
-        if !matches!(error, Error::AlertReceived(_)) {
+        let answer = plain_text.as_ref().and_then(|_| self.reception.as_ref()?.answer_plainly(rest));
+        if let Some(answer) = answer {
+            self.outgoing.say(&answer);
+        } else if !matches!(error, Error::AlertReceived(_)) {
             self.hear_last_words(&mut rest[discard..], buffers);
         }
         self.incoming.keep_part(&[], buffers);
-        self.fail_with(plain_text.unwrap_or_else(|| fault_of(error)))
+        self.fail(plain_text.unwrap_or_else(|| fault_of(error)));
     }
 
     /// After an error rustls has its alert ready, behind what it had to say before. It must not be asked again once it
@@ -241,11 +268,6 @@ impl<S: Side> Tls<S> {
                 return;
             }
         }
-    }
-
-    fn fail_with(&mut self, fault: Fault) -> io::Error {
-        self.fail(fault.clone());
-        fault.into()
     }
 
     /// After a fault, or the peer's goodbye: what it still sends is read for its FIN only.

@@ -36,6 +36,7 @@ mod handshake;
 mod incoming;
 mod outgoing;
 mod pem;
+mod reception;
 mod records;
 mod server;
 mod side;
@@ -47,6 +48,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::{ClientTls, ClientTlsBuilder, PeerName};
 pub use pem::{Pem, TlsError};
+pub use reception::{PlainAnswer, TlsFigures};
 pub use server::{ServerTls, ServerTlsBuilder};
 
 /// Who does the cryptography. `docs/concepts/tls.md` has the figures that decided it.

@@ -12,6 +12,7 @@ use tidegate_poller::{Plain, Wire};
 use super::certificates::{Asked, Certificates};
 use super::pem::{Pem, TlsError};
 use super::provider;
+use super::reception::{PlainAnswer, Reception, TlsFigures};
 use super::side::ServerSide;
 use super::transport;
 
@@ -26,6 +27,7 @@ const SESSIONS_KEPT: usize = 4_096;
 #[derive(Clone)]
 pub struct ServerTls {
     current: Arc<RwLock<Arc<Current>>>,
+    reception: Reception,
 }
 
 /// Settings of a [`ServerTls`].
@@ -74,7 +76,21 @@ impl ServerTls {
         let mut config = current.config.clone();
         config.cert_resolver = asked.clone();
         let connection = UnbufferedServerConnection::new(Arc::new(config));
-        transport::wire(plain, connection.map(|connection| ServerSide::new(connection, asked)))
+        let side = connection.map(|connection| ServerSide::new(connection, asked));
+        transport::wire(plain, side, Some(self.reception.clone()))
+    }
+
+    /// The same settings, for a protocol that has a word for callers who speak it without TLS: `answer` makes that of the
+    /// first bytes that came. Where it has none, or nobody gave one, they get TLS's own alert.
+    #[must_use]
+    pub fn answering_plainly(&self, answer: PlainAnswer) -> ServerTls {
+        let reception = self.reception.answering_plainly(answer);
+        ServerTls { current: self.current.clone(), reception }
+    }
+
+    /// What its handshakes came to so far.
+    pub fn figures(&self) -> TlsFigures {
+        self.reception.figures()
     }
 
     /// Reads the files again. If anything is wrong with them, everything stays as it was.
@@ -131,7 +147,8 @@ impl ServerTlsBuilder {
 
     /// Reads the files and sees that all goes together.
     pub fn build(self) -> Result<ServerTls, TlsError> {
-        Ok(ServerTls { current: Arc::new(RwLock::new(Arc::new(self.load(None)?))) })
+        let current = Arc::new(RwLock::new(Arc::new(self.load(None)?)));
+        Ok(ServerTls { current, reception: Reception::default() })
     }
 
     fn load(self, before: Option<Resumption>) -> Result<Current, TlsError> {

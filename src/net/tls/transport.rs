@@ -9,24 +9,29 @@
 
 use std::io::{self, IoSlice};
 
-use rustls::Error;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{Error, HandshakeKind};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{Buffers, Fault, Handshake, Plain, Transport, Who, Wire};
 
 use super::handshake::{describe, fault_of};
 use super::incoming::{Incoming, PeerEnd};
 use super::outgoing::{Offer, Outgoing};
+use super::reception::Reception;
 use super::records::Overhead;
 use super::side::Side;
 
 /// Enough for each of what rustls has to say at a time: a full record, with what surrounds it.
 pub(super) const OWN_WORDS_BYTES: usize = 18 * 1024;
 
-/// The transport for a connection that rustls made, or could not make.
-pub(super) fn wire<S: Side + 'static>(plain: Plain, side: Result<S, Error>) -> Wire {
+/// The transport for a connection that rustls made, or could not make; a server's has a reception.
+pub(super) fn wire<S: Side + 'static>(
+    plain: Plain,
+    side: Result<S, Error>,
+    reception: Option<Reception>,
+) -> Wire {
     match side {
-        Ok(side) => Wire::Boxed(Box::new(Tls::new(plain, side))),
+        Ok(side) => Wire::Boxed(Box::new(Tls::new(plain, side, reception))),
         Err(error) => {
             let fault = Fault { who: Who::Local, words: error.to_string() };
             Wire::Boxed(Box::new(Unmade { plain, fault }))
@@ -45,6 +50,7 @@ pub(super) struct Tls<S> {
     /// Our close_notify was made.
     goodbye: bool,
     pub(super) fault: Option<Box<Fault>>,
+    pub(super) reception: Option<Reception>,
 }
 
 /// Where the connection is.
@@ -68,7 +74,7 @@ pub(super) enum Turn {
 }
 
 impl<S: Side> Tls<S> {
-    fn new(plain: Plain, side: S) -> Tls<S> {
+    fn new(plain: Plain, side: S, reception: Option<Reception>) -> Tls<S> {
         let mut tls = Tls {
             plain,
             side,
@@ -78,6 +84,7 @@ impl<S: Side> Tls<S> {
             overhead: Overhead::default(),
             goodbye: false,
             fault: None,
+            reception,
         };
         // A client begins; what it says first waits for the connection.
         let mut words = [0; OWN_WORDS_BYTES];
@@ -106,11 +113,19 @@ impl<S: Side> Tls<S> {
         if self.phase == Phase::Handshake && !self.side.common().is_handshaking() {
             self.phase = Phase::Ready;
             self.overhead = Overhead::of(self.side.common());
+            if let Some(reception) = &self.reception {
+                reception.is_ready(self.side.common().handshake_kind() == Some(HandshakeKind::Resumed));
+            }
         }
     }
 
     /// It is over; what there is to say about it waits to be written.
     pub(super) fn fail(&mut self, fault: Fault) {
+        if self.phase == Phase::Handshake
+            && let Some(reception) = &self.reception
+        {
+            reception.has_failed();
+        }
         self.phase = Phase::Failed;
         self.fault.get_or_insert(Box::new(fault));
     }
@@ -200,6 +215,7 @@ impl<S: Side> Transport for Tls<S> {
         more: bool,
         buffers: &mut Buffers,
     ) -> io::Result<Wrote> {
+        self.catch_up(buffers);
         let mut wrote = Wrote::default();
         let mut offer = Offer::new(bufs, self.outgoing.in_flight());
         loop {
@@ -236,6 +252,7 @@ impl<S: Side> Transport for Tls<S> {
     }
 
     fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+        self.catch_up(buffers);
         if self.phase == Phase::Ready && !std::mem::replace(&mut self.goodbye, true) {
             let said = {
                 let words = buffers.scratch(OWN_WORDS_BYTES);

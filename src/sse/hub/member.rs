@@ -67,7 +67,6 @@ pub(super) struct Wish {
 
 struct Place {
     registry: Arc<Registry>,
-    poller: usize,
     topics: Arc<[TopicKey]>,
     /// Where it is among those of each.
     places: Places,
@@ -101,14 +100,14 @@ impl Owner for Membership {
         if blocking {
             hub.blocking.fetch_add(1, Relaxed);
         }
-        let Joined { registry, poller, topics, seq, replay, gap } = joined;
+        let Joined { registry, topics, seq, replay, gap } = joined;
         add(&hub.counters.replayed, replay.len() as u64);
         add(&hub.counters.gaps, u64::from(gap.is_some()));
         self.had_gap = gap.is_some();
         let gap = gap.map(|gap| tell_of(gap, &hub.gap_event));
         outlet.lock().replay(gap.into_iter().chain(replay));
         let places = registry.add(outlet, &topics, seq);
-        self.joined = Some(Place { registry, poller, topics, places });
+        self.joined = Some(Place { registry, topics, places });
         true
     }
 
@@ -128,7 +127,7 @@ impl Owner for Membership {
         let Some(place) = &self.joined else { return outlet.finish(None) };
         // What was published before still goes.
         let mut to_tell = ToTell::new();
-        self.hub.lock().finish(place.poller, outlet, &mut to_tell);
+        self.hub.lock().finish(place.registry.key(), outlet, &mut to_tell);
         to_tell.into_iter().for_each(Registry::tell);
     }
 
@@ -144,7 +143,7 @@ impl Owner for Membership {
         let blocking = outlet.delivery.policy == Policy::Block;
         let mut state = hub.lock();
         let topics = hub.on_left.as_ref().map(|_| state.names(&place.topics));
-        state.leave(place.poller, &place.topics, blocking, was_full);
+        state.leave(place.registry.key(), &place.topics, blocking, was_full);
         drop(state);
         if blocking {
             hub.blocking.fetch_sub(1, Relaxed);

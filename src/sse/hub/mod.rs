@@ -8,6 +8,7 @@
 //! is in line to its own subscribers, whose sessions then pull at the speed of their clients.
 
 mod figures;
+mod kept;
 mod member;
 mod publish;
 mod registry;
@@ -58,7 +59,9 @@ pub struct Hub(Arc<Shared>);
 pub struct HubBuilder {
     ring_events: usize,
     ring_bytes: usize,
+    kept_bytes_max: usize,
     topics_max: usize,
+    topics_each_max: usize,
     first_id: u64,
     delivery: Delivery,
     gap_event: String,
@@ -72,13 +75,14 @@ struct Shared {
     counters: Counters,
     delivery: Arc<Delivery>,
     gap_event: String,
+    topics_each_max: usize,
     on_left: Option<OnLeft>,
     /// Subscribers for whom publishers wait.
     blocking: AtomicUsize,
 }
 
 impl Hub {
-    /// A hub that keeps the last 1,000 events of each topic, up to 4 MiB.
+    /// A hub that keeps the last 1,000 events of each topic, up to 4 MiB, and 256 MiB in all.
     pub fn new() -> Hub {
         Hub::builder().build()
     }
@@ -88,7 +92,9 @@ impl Hub {
         HubBuilder {
             ring_events: 1_000,
             ring_bytes: 4 << 20,
+            kept_bytes_max: 256 << 20,
             topics_max: 100_000,
+            topics_each_max: 64,
             first_id: 1,
             delivery: Delivery::default(),
             gap_event: String::from("gap"),
@@ -99,6 +105,12 @@ impl Hub {
     /// A client's way in.
     pub fn subscribe<N: AsRef<str>>(&self, topics: impl IntoIterator<Item = N>) -> Subscription {
         Subscription::new(self.0.clone(), topics.into_iter().map(|topic| topic.as_ref().into()).collect())
+    }
+
+    /// Drops the events that are kept of a topic: who comes back to it later is told of a gap. Where nobody is subscribed to
+    /// it, it is no longer one of the topics that there may be.
+    pub fn forget(&self, topic: &str) {
+        self.0.lock().forget(topic);
     }
 
     /// No more: streams end once what waits has gone, with this as their last event, and who subscribes from now on is
@@ -147,8 +159,23 @@ impl HubBuilder {
         self
     }
 
+    /// How many bytes of events all topics keep together; beyond, the oldest go first. 256 MiB.
+    #[must_use]
+    pub fn kept_bytes_max(mut self, bytes: usize) -> HubBuilder {
+        self.kept_bytes_max = bytes;
+        self
+    }
+
+    /// How many topics one client may subscribe to; one that wants more is answered 400. 64: where clients name them, none
+    /// can take all that there may be.
+    #[must_use]
+    pub fn topics_each_max(mut self, topics: usize) -> HubBuilder {
+        self.topics_each_max = topics;
+        self
+    }
+
     /// How many topics there may be at once; beyond, subscribing and publishing to a new one is refused. 100,000. A topic
-    /// without subscribers and without events kept is forgotten.
+    /// without subscribers and without events kept is forgotten; see also [`Hub::forget`].
     #[must_use]
     pub fn topics_max(mut self, topics: usize) -> HubBuilder {
         self.topics_max = topics;
@@ -189,12 +216,14 @@ impl HubBuilder {
 
     /// The hub.
     pub fn build(self) -> Hub {
-        let state = State::new(self.ring_events, self.ring_bytes, self.topics_max, self.first_id);
+        let ring = (self.ring_events, self.ring_bytes);
+        let state = State::new(ring, self.kept_bytes_max, self.topics_max, self.first_id);
         Hub(Arc::new(Shared {
             state: Mutex::new(state),
             counters: Counters::default(),
             delivery: Arc::new(self.delivery),
             gap_event: self.gap_event,
+            topics_each_max: self.topics_each_max,
             on_left: self.on_left,
             blocking: AtomicUsize::new(0),
         }))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::registry::Registry;
-use super::state::{ToTell, Waiting};
+use super::state::{ToTell, Waits};
 use super::{Hub, Shared, figures};
 use crate::sse::Event;
 use crate::sse::encoded::Encoded;
@@ -13,7 +13,8 @@ use crate::task::{Continuation, Task};
 /// Why an event was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
-    /// A subscriber with policy [`Block`](crate::sse::Policy::Block) has no room; [`Hub::send`] waits for it.
+    /// A subscriber with policy [`Block`](crate::sse::Policy::Block) has no room, or a poller has not come round yet to 65,536
+    /// events, or 64 MiB of them, that its subscribers are to get; [`Hub::send`] waits for it.
     Congested,
     /// There are as many topics as there may be, and this would be one more.
     TooManyTopics,
@@ -28,15 +29,20 @@ impl Hub {
     /// Publishes an event now. It is encoded once, however many get it, and gets the next number of this hub as its id,
     /// unless it has one. All who are subscribed to the topic get the topic's events in the same order.
     pub fn publish(&self, topic: &str, event: Event) -> Result<u64, PublishError> {
+        let sent = self.publish_now(topic, &event);
+        figures::add(&self.0.counters.congested, u64::from(sent == Err(PublishError::Congested)));
+        sent
+    }
+
+    fn publish_now(&self, topic: &str, event: &Event) -> Sent {
         // Not under the lock.
-        let encoded = Encoded::new(&event);
+        let encoded = Encoded::new(event);
         let mut state = self.0.lock();
         if state.closed.is_some() {
             return Err(PublishError::Closed);
         }
         let key = state.topic(topic).ok_or(PublishError::TooManyTopics)?;
         if state.is_congested(key) || state.has_waiting(key) {
-            figures::add(&self.0.counters.congested, 1);
             return Err(PublishError::Congested);
         }
         let mut to_tell = ToTell::new();
@@ -47,7 +53,8 @@ impl Hub {
         Ok(seq)
     }
 
-    /// Publishes an event once every subscriber with policy [`Block`](crate::sse::Policy::Block) has room. Those who wait for
+    /// Publishes an event once every subscriber with policy [`Block`](crate::sse::Policy::Block) has room, and the pollers have
+    /// come round to enough of those before. Those who wait for
     /// a topic do so in their order. Cancelled, it publishes nothing.
     pub fn send(&self, topic: &str, event: Event) -> Send {
         Send { hub: self.0.clone(), topic: topic.into(), event: Box::new(event) }
@@ -68,7 +75,10 @@ impl Task for Send {
     fn dispatch(self, done: Continuation<Sent>) {
         let hub = Hub(self.hub);
         if !hub.0.has_blocking() {
-            return done.complete(hub.publish(&self.topic, *self.event));
+            match hub.publish_now(&self.topic, &self.event) {
+                Err(PublishError::Congested) => {}
+                sent => return done.complete(sent),
+            }
         }
         // Before the lock: one that is cancelled already is dropped here.
         let done = done.park();
@@ -98,7 +108,7 @@ impl fmt::Debug for Send {
 }
 
 /// The hub was closed while they waited.
-pub(super) fn refuse(waiting: Vec<Waiting>) {
+pub(super) fn refuse(waiting: Vec<Waits>) {
     for (done, _) in waiting {
         let _ = done.complete(Err(PublishError::Closed));
     }
@@ -107,7 +117,9 @@ pub(super) fn refuse(waiting: Vec<Waiting>) {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PublishError::Congested => "a subscriber for whom publishers wait has no room",
+            PublishError::Congested => {
+                "a subscriber for whom publishers wait has no room, or a poller is far behind"
+            }
             PublishError::TooManyTopics => "there are as many topics as there may be",
             PublishError::Closed => "the hub was closed",
         })

@@ -14,7 +14,7 @@ use tidegate_poller::{Moment, Pauses, Poller};
 
 use super::Shared;
 use super::figures::add;
-use super::state::{Command, TopicKey};
+use super::state::{Command, LINE_KEPT, TopicKey};
 use crate::runtime::RuntimeHandle;
 use crate::sse::encoded::Encoded;
 use crate::sse::outlet::{Outlet, Reached};
@@ -75,6 +75,10 @@ impl Registry {
         self.poller == poller && self.runtime.is(runtime)
     }
 
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
     /// Something is in line: has the poller look.
     pub(super) fn tell(self: Arc<Registry>) {
         let runtime = self.runtime.clone();
@@ -120,9 +124,8 @@ impl Registry {
         }
         if goes_on {
             self.tell();
-        } else if hub.has_blocking() {
-            hub.pump_all();
         }
+        hub.pump_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Walk> {
@@ -139,6 +142,7 @@ impl Walk {
                 let walked = &mut self.walked;
                 !hub.lock().take_line(key, &mut self.line, walked)
             } {
+                self.line.shrink_to(LINE_KEPT);
                 return false;
             }
             let Some((topic, events, at)) = &mut self.run else { continue };

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::kept::Kept;
+use super::publish::Sent;
 use super::registry::Registry;
 use crate::runtime::RuntimeHandle;
 use crate::sse::Event;
 use crate::sse::encoded::Encoded;
 use crate::sse::outlet::Outlet;
 use crate::sse::ring::Ring;
+use crate::sse::waiting::Waiting;
 use crate::task::Parked;
 
 /// Names a topic as long as it is there.
@@ -23,6 +26,12 @@ pub(super) type TopicKey = usize;
 /// An event of a topic that has not come to the subscribers of a poller with one that waits for room yet: as many at
 /// most, so that its queue grows by no more beyond its bound.
 const ON_THE_WAY_MAX: u32 = 64;
+/// What may be in line for a poller before publishing to its subscribers has to wait: as much as comes while it is held up
+/// for a while, or is busy with many subscribers, and not more.
+const LINE_MAX: usize = 65_536;
+const LINE_BYTES_MAX: usize = 64 << 20;
+/// A line that has been longer gives its memory back: 24 KiB.
+pub(super) const LINE_KEPT: usize = 1_024;
 
 pub(super) struct State {
     names: HashMap<Arc<str>, TopicKey>,
@@ -34,7 +43,10 @@ pub(super) struct State {
     forgotten: u64,
     ring_events: usize,
     ring_bytes: usize,
+    kept: Kept,
     topics_max: usize,
+    /// Publishers that wait, at all topics.
+    waiting: usize,
     pub(super) closed: Option<Option<Arc<Encoded>>>,
 }
 
@@ -48,11 +60,11 @@ struct Topic {
     /// Subscribers that have no room and for whom publishers wait.
     full: u32,
     /// Publishers that wait.
-    waiting: VecDeque<Waiting>,
+    waiting: Waiting<Sent, Box<Event>>,
 }
 
 /// A publisher that waits.
-pub(super) type Waiting = (Parked<super::publish::Sent>, Box<Event>);
+pub(super) type Waits = (Parked<Sent>, Box<Event>);
 
 /// A topic's part on one poller.
 struct Branch {
@@ -67,6 +79,8 @@ struct Branch {
 struct Port {
     registry: Arc<Registry>,
     line: Vec<Command>,
+    /// Of the events in it.
+    line_bytes: usize,
     /// It knows that there is something in line.
     is_told: bool,
     /// Subscriptions, one for each topic of a subscriber.
@@ -85,7 +99,6 @@ pub(super) enum Command {
 /// What a subscriber finds when it joins.
 pub(super) struct Joined {
     pub(super) registry: Arc<Registry>,
-    pub(super) poller: usize,
     pub(super) topics: Arc<[TopicKey]>,
     /// The last event that it will not be told of.
     pub(super) seq: u64,
@@ -112,7 +125,13 @@ pub(super) enum Refused {
 pub(super) type ToTell = Vec<Arc<Registry>>;
 
 impl State {
-    pub(super) fn new(ring_events: usize, ring_bytes: usize, topics_max: usize, first_seq: u64) -> State {
+    /// Of at most so many topics, each of which keeps so many events and bytes, and all together so many bytes.
+    pub(super) fn new(
+        ring: (usize, usize),
+        kept_bytes_max: usize,
+        topics_max: usize,
+        first_seq: u64,
+    ) -> State {
         State {
             names: HashMap::new(),
             topics: Slab::new(),
@@ -120,15 +139,23 @@ impl State {
             last_seq: first_seq.saturating_sub(1),
             first_seq,
             forgotten: 0,
-            ring_events,
-            ring_bytes,
+            ring_events: ring.0,
+            ring_bytes: ring.1,
+            kept: Kept::new(kept_bytes_max),
             topics_max,
+            waiting: 0,
             closed: None,
         }
     }
 
     pub(super) fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Whether there are these topics, or may be.
+    pub(super) fn has_room_for(&self, names: &[Arc<str>]) -> bool {
+        let new = names.iter().filter(|name| !self.names.contains_key(*name)).count();
+        self.topics.len() + new <= self.topics_max
     }
 
     /// The topic of a name, made if need be. `None`: there are too many.
@@ -149,7 +176,7 @@ impl State {
             ring,
             pollers: Vec::new(),
             full: 0,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
         });
         self.names.insert(name, key);
         Some(key)
@@ -158,7 +185,10 @@ impl State {
     /// Whether publishing to a topic has to wait.
     pub(super) fn is_congested(&self, topic: TopicKey) -> bool {
         let topic = &self.topics[topic];
-        let is_behind = |branch: &Branch| branch.blocking > 0 && branch.on_the_way >= ON_THE_WAY_MAX;
+        let is_behind = |branch: &Branch| {
+            branch.blocking > 0 && branch.on_the_way >= ON_THE_WAY_MAX
+                || branch.subscribers > 0 && self.pollers[branch.poller].is_full()
+        };
         topic.full > 0 || topic.pollers.iter().any(is_behind)
     }
 
@@ -173,21 +203,63 @@ impl State {
             branch.on_the_way += 1;
             self.pollers[branch.poller].add(Command::Event(topic_key, event.clone()), to_tell);
         }
+        let before = topic.ring.size();
         topic.ring.push(event);
+        self.kept.changed(before, topic.ring.size());
+        self.keep(topic_key);
         self.last_seq
     }
 
+    /// The latest event was added to a topic's ring: has the oldest of all go where they are too many.
+    fn keep(&mut self, topic: TopicKey) {
+        let topics = &self.topics;
+        let is_there = |topic, seq| topics.get(topic).is_some_and(|topic: &Topic| topic.ring.has(seq));
+        self.kept.added(topic, self.last_seq, is_there);
+        while let Some((oldest, seq)) = self.kept.next_beyond() {
+            self.evict(oldest, seq);
+        }
+        // One that keeps nothing, and that nobody is subscribed to, was of no use.
+        if self.topics.contains(topic) {
+            self.forget_if_unused(topic);
+        }
+    }
+
+    /// A topic gives up what it keeps up to a number.
+    fn evict(&mut self, key: TopicKey, seq: u64) {
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        let before = topic.ring.size();
+        topic.ring.evict(seq);
+        self.kept.changed(before, topic.ring.size());
+        self.forget_if_unused(key);
+    }
+
+    /// The topic of this name, if there is one, gives up all that it keeps.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(key) = self.names.get(name) {
+            self.evict(*key, self.last_seq);
+        }
+    }
+
     /// Has a publisher wait.
-    pub(super) fn wait(&mut self, topic: TopicKey, waiting: Waiting) {
-        self.topics[topic].waiting.push_back(waiting);
+    pub(super) fn wait(&mut self, topic: TopicKey, (done, event): Waits) {
+        let waiting = &mut self.topics[topic].waiting;
+        let before = waiting.len();
+        waiting.push(done, event);
+        self.waiting = self.waiting + waiting.len() - before;
     }
 
     /// The publisher whose turn it is, if any.
-    pub(super) fn next_waiting(&mut self, topic: TopicKey) -> Option<Waiting> {
-        match self.topics.contains(topic) && !self.is_congested(topic) {
-            true => self.topics[topic].waiting.pop_front(),
-            false => None,
+    pub(super) fn next_waiting(&mut self, topic: TopicKey) -> Option<Waits> {
+        if !self.topics.contains(topic) || self.is_congested(topic) {
+            return None;
         }
+        let next = self.topics[topic].waiting.pop();
+        match next {
+            Some(_) => self.waiting -= 1,
+            // Made for one that was cancelled, perhaps.
+            None => self.forget_if_unused(topic),
+        }
+        next
     }
 
     pub(super) fn has_waiting(&self, topic: TopicKey) -> bool {
@@ -196,11 +268,15 @@ impl State {
 
     /// The topics for which publishers wait.
     pub(super) fn topics_with_waiting(&self) -> Vec<TopicKey> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
         self.topics.iter().filter(|(_, topic)| !topic.waiting.is_empty()).map(|(key, _)| key).collect()
     }
 
     /// All that wait.
-    pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
+    pub(super) fn take_waiting(&mut self) -> Vec<Waits> {
+        self.waiting = 0;
         self.topics.iter_mut().flat_map(|(_, topic)| std::mem::take(&mut topic.waiting)).collect()
     }
 
@@ -246,7 +322,7 @@ impl State {
             [topic] => self.topics[topic].alone.clone(),
             _ => topics.into(),
         };
-        Ok(Joined { registry, poller, topics, seq: self.last_seq, replay, gap })
+        Ok(Joined { registry, topics, seq: self.last_seq, replay, gap })
     }
 
     /// Their names.
@@ -323,6 +399,8 @@ impl State {
         }
         let Some(port) = self.pollers.get_mut(poller) else { return false };
         line.extend(port.line.drain(..));
+        port.line.shrink_to(LINE_KEPT);
+        port.line_bytes = 0;
         port.is_told = !line.is_empty();
         let has_more = port.is_told;
         self.forget_poller_if_unused(poller);
@@ -384,10 +462,17 @@ impl Branch {
 
 impl Port {
     fn new(registry: Arc<Registry>) -> Port {
-        Port { registry, line: Vec::new(), is_told: false, subscriptions: 0 }
+        Port { registry, line: Vec::new(), line_bytes: 0, is_told: false, subscriptions: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.line.len() >= LINE_MAX || self.line_bytes >= LINE_BYTES_MAX
     }
 
     fn add(&mut self, command: Command, to_tell: &mut ToTell) {
+        if let Command::Event(_, event) = &command {
+            self.line_bytes += event.len();
+        }
         self.line.push(command);
         if !std::mem::replace(&mut self.is_told, true) {
             to_tell.push(self.registry.clone());
@@ -401,11 +486,46 @@ mod tests {
 
     #[test]
     fn the_largest_number_as_an_id_is_one_that_is_not_known() {
-        let mut state = State::new(10, 1_000, 10, 5);
+        let mut state = State::new((10, 1_000), 1_000, 10, 5);
         let topic = state.topic("a").unwrap();
         state.publish(topic, Encoded::new(&Event::data("x")), &mut ToTell::new());
         let known = |id: &str| state.number(id);
         assert_eq!((known("4"), known("5"), known("3"), known("6")), (Some(4), Some(5), None, None));
         assert_eq!((known(&u64::MAX.to_string()), known("+5"), known("")), (None, None, None));
+    }
+
+    fn publish(state: &mut State, name: &str) {
+        let topic = state.topic(name).expect("room for a topic");
+        state.publish(topic, Encoded::new(&Event::data("x")), &mut ToTell::new());
+    }
+
+    #[test]
+    fn a_topic_that_keeps_nothing_and_that_nobody_wants_is_not_there() {
+        let mut state = State::new((0, 1_000), 1_000, 2, 1);
+        for name in 0..10 {
+            publish(&mut state, &name.to_string());
+        }
+        assert_eq!((state.topic_count(), state.last_seq), (0, 10));
+    }
+
+    #[test]
+    fn all_topics_together_keep_no_more_than_they_may_and_the_oldest_go_first() {
+        let one = Encoded::new(&Event::data("x")).len() + "id: 1\n".len();
+        let mut state = State::new((100, 10_000), 4 * one, 100, 1);
+        for name in ["a", "b", "a", "c", "c", "c"] {
+            publish(&mut state, name);
+        }
+        // The first of a and the one of b have gone, and with it, b.
+        assert_eq!((state.topic_count(), state.names.contains_key("b")), (2, false));
+        let a = state.names["a"];
+        assert_eq!(state.topics[a].ring.after(0).map(|event| event.seq).collect::<Vec<_>>(), [3]);
+        assert!(!state.topics[a].ring.reaches_back_to(0));
+        // Who asks for b again is told that there may have been something.
+        let b = state.topic("b").unwrap();
+        assert!(!state.topics[b].ring.reaches_back_to(1));
+        state.forget("c");
+        state.forget("unknown");
+        assert_eq!(state.kept.next_beyond(), None);
+        assert_eq!((state.topic_count(), state.names.contains_key("c")), (2, false));
     }
 }

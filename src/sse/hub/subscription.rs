@@ -48,9 +48,23 @@ impl Subscription {
 
     /// The reply that makes the client a subscriber, from the moment at which it is sent. Limits and budgets of bytes are the
     /// reply's: [`Reply::limit`], [`Reply::budget`]. Of a hub that was closed: 204, which tells the client not to come again.
+    /// Of more topics than [one client](super::HubBuilder::topics_each_max) may want: 400; where there are as many
+    /// [as there may be](super::HubBuilder::topics_max): 503.
     pub fn reply(self) -> Reply {
-        if self.hub.lock().closed.is_some() {
+        if self.topics.len() > self.hub.topics_each_max {
+            return Reply::explained(
+                StatusCode::BAD_REQUEST,
+                "More topics than one client may subscribe to.",
+            );
+        }
+        let state = self.hub.lock();
+        let (is_closed, has_room) = (state.closed.is_some(), state.has_room_for(&self.topics));
+        drop(state);
+        if is_closed {
             return Reply::new(StatusCode::NO_CONTENT);
+        }
+        if !has_room {
+            return Reply::error(StatusCode::SERVICE_UNAVAILABLE);
         }
         let outlet = Outlet::new(self.delivery);
         let member = Membership::new(self.hub, Wish { topics: self.topics, after: self.after });

@@ -171,6 +171,13 @@ fn what_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
+fn who_begins_with_tls_is_told_that_it_is_not_spoken() {
+    let refused = refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    assert!(refused.advice.contains("TLS") && refused.advice.contains("http://"), "{refused:?}");
+    assert!(is_partial(b"") && !self::refused(b"\x16GET").advice.contains("TLS"));
+}
+
+#[test]
 fn what_is_no_request_is_refused() {
     let table: &[(&[u8], StatusCode)] = &[
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", StatusCode::BAD_REQUEST),

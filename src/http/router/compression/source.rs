@@ -15,6 +15,7 @@ use crate::http::Body;
 use crate::http::body::{BodySource, BodyWaker, StreamBody, body_stream};
 use crate::http::codec::coding::Coding;
 use crate::http::codec::fields::Fields;
+use crate::record::EventFacts;
 use crate::runtime::RuntimeHandle;
 use crate::task::{Dropped, future, read_at};
 
@@ -92,6 +93,10 @@ impl BodySource for Encoded {
 
     fn shutting_down(&mut self) {
         self.input.shutting_down();
+    }
+
+    fn events(&self) -> Option<EventFacts> {
+        self.input.events()
     }
 
     fn trailers(&mut self) -> Option<Fields> {

@@ -46,12 +46,13 @@ pub(in crate::http) struct HttpSession {
     seat: Seat,
     /// Here only while something is under way.
     work: Option<Box<Work>>,
-    opened: Moment,
+    /// Since when bytes can be exchanged: it was made, and its handshake, where there is one, was done.
+    ready: Moment,
     /// When patience with the peer ends. The timer may be armed for earlier: it is set anew when it fires, so that
     /// a request costs no timer.
     deadline: Option<Moment>,
     timer: Option<TimerId>,
-    /// For when it is armed: milliseconds after `opened`, rounded up. After 49 days on one connection it stands
+    /// For when it is armed: milliseconds after `ready`, rounded up. After 49 days on one connection it stands
     /// still, and a deadline that comes nearer is noticed when the timer fires for the one before.
     timer_at_ms: u32,
     exchanges: u32,
@@ -91,7 +92,7 @@ impl HttpSession {
             seat,
             work: None,
             has_data: false,
-            opened: Moment::FIRST,
+            ready: Moment::FIRST,
             deadline: None,
             timer: None,
             timer_at_ms: 0,
@@ -113,13 +114,18 @@ impl HttpSession {
 
 impl Session for HttpSession {
     fn opened(&mut self, io: &mut Io<'_>) {
-        self.opened = io.now();
+        self.ready = io.now();
         io.set_send_timeout(Some(self.seat.settings.send_timeout));
         self.seat.settings.pacing.join(io);
         if io.is_shutting_down() {
             self.last_next = true;
         }
-        self.set_deadline(io, Some(self.opened + self.seat.settings.header_timeout));
+    }
+
+    /// A handshake has its own time; that of the first head begins now.
+    fn ready(&mut self, io: &mut Io<'_>) {
+        self.ready = io.now();
+        self.wait(io);
     }
 
     fn received(&mut self, io: &mut Io<'_>, bytes: &[u8]) {

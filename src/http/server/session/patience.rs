@@ -12,6 +12,7 @@ use crate::http::body::{BodyError, Reins};
 use crate::http::server::exchange::{Asked, Connection, Exchange, Phase};
 use crate::http::server::reply::Reply;
 use crate::http::server::work::Work;
+use crate::record::ExchangeRecord;
 
 /// A connection that was quiet for so long has nothing under way in either direction: closing it needs no FIN to be
 /// awaited in return.
@@ -85,7 +86,7 @@ impl HttpSession {
                     Some(deadline) if self.exchanges > 0 => {
                         self.seat.settings.idle_timeout.saturating_sub(deadline - io.now())
                     }
-                    _ => io.now() - self.opened,
+                    _ => io.now() - self.ready,
                 };
                 self.finish_idle(io, End::local(Reason::Shutdown), quiet);
             }
@@ -122,17 +123,17 @@ impl HttpSession {
     }
 
     /// Decides how long to wait for the peer.
-    fn wait(&mut self, io: &mut Io<'_>) {
+    pub(super) fn wait(&mut self, io: &mut Io<'_>) {
         let timeouts = &self.seat.settings;
         let deadline = match (&self.work, self.reading) {
             (_, Reading::Shut | Reading::Handler) => None,
             (Some(work), Reading::Body) => self.body_deadline(work),
             (Some(work), Reading::Head) if work.partial.is_some() => {
-                let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.opened);
+                let since = work.head_since.filter(|_| self.exchanges > 0).unwrap_or(self.ready);
                 Some(work.awaited_since(since) + timeouts.header_timeout)
             }
             (Some(_), Reading::Head) => None,
-            (None, _) if self.exchanges == 0 => Some(self.opened + timeouts.header_timeout),
+            (None, _) if self.exchanges == 0 => Some(self.ready + timeouts.header_timeout),
             (None, _) => Some(io.now() + timeouts.idle_timeout),
         };
         self.set_deadline(io, deadline);
@@ -186,7 +187,7 @@ impl HttpSession {
     pub(super) fn set_deadline(&mut self, io: &mut Io<'_>, deadline: Option<Moment>) {
         self.deadline = deadline;
         let Some(deadline) = deadline else { return };
-        let deadline_ms = deadline.nanos_since(self.opened) / NANOS_PER_MS + 1;
+        let deadline_ms = deadline.nanos_since(self.ready) / NANOS_PER_MS + 1;
         let deadline_ms = u32::try_from(deadline_ms).unwrap_or(u32::MAX);
         if let Some(timer) = self.timer {
             if self.timer_at_ms <= deadline_ms {
@@ -225,10 +226,22 @@ impl HttpSession {
         self.settle(io);
     }
 
+    /// When the connection was made: where its record begins to count.
+    fn opened(&self, record: &ConnectionRecord) -> Moment {
+        let handshake = record.handshake.as_ref().and_then(|handshake| handshake.took).unwrap_or_default();
+        let nanos = u64::try_from(handshake.as_nanos()).unwrap_or(u64::MAX);
+        Moment::from_nanos(self.ready.as_nanos().saturating_sub(nanos))
+    }
+
     /// Records what the connection's end cut: replies under way, requests not answered, a head that never came whole.
     pub(super) fn record_cut(&mut self, work: &mut Work, record: &ConnectionRecord, in_handler: bool) {
-        let closed = self.opened + record.duration;
+        let opened = self.opened(record);
+        let closed = opened + record.duration;
         self.seat.refresh(closed);
+        // A stream is the last that was asked for.
+        let events = work.reins.take().and_then(|reins| reins.events());
+        let streamed = work.exchanges.back().map(|exchange| exchange.id);
+        let events_of = |id| events.clone().filter(|_| streamed == Some(id));
         if let Some(partial) = work.partial_head().map(first_line) {
             self.exchanges += 1;
             let (head_in, since) = (work.input.len() as u64, work.head_since.unwrap_or(closed));
@@ -243,11 +256,17 @@ impl HttpSession {
             let connection =
                 Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
             let at = moment_after(exchange.latest(), &mark);
-            self.seat.sinks.exchange(|| exchange.complete(connection, &mark, at, &clock));
+            self.seat.sinks.exchange(|| {
+                let events = events_of(exchange.id);
+                ExchangeRecord { events, ..exchange.complete(connection, &mark, at, &clock) }
+            });
         }
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
             let in_front = front.as_deref().filter(|_| place == 0);
-            self.seat.sinks.exchange(|| exchange.cut(record, self.opened, &clock, in_front, in_handler));
+            self.seat.sinks.exchange(|| {
+                let events = events_of(exchange.id);
+                ExchangeRecord { events, ..exchange.cut(record, opened, &clock, in_front, in_handler) }
+            });
         }
     }
 }

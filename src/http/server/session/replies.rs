@@ -10,6 +10,7 @@ use crate::http::server::exchange::{Asked, Connection, Exchange, Phase, ReplyFac
 use crate::http::server::reply::{Persistence, Reply, ReplyPacing, sends_body, write_head};
 use crate::http::server::work::Paced;
 use crate::http::{Body, Version};
+use crate::record::ExchangeRecord;
 
 impl HttpSession {
     /// Queues the reply to the latest request, or keeps it until the way is clear for it.
@@ -209,7 +210,6 @@ impl HttpSession {
         }
         if work.exchanges.len() == 1 {
             work.alone = false;
-            work.reins = None;
             self.unpace(io);
         }
         let work = self.work();
@@ -237,13 +237,18 @@ impl HttpSession {
     /// Records the first exchange, whose reply has gone by this mark.
     fn record(&mut self, io: &mut Io<'_>, mark: &Passed) {
         let Some(work) = &mut self.work else { return };
+        // A stream is the last one there is.
+        let reins = if work.exchanges.len() == 1 { work.reins.take() } else { None };
         let Some(exchange) = work.exchanges.front_mut() else { return };
         let seat = &self.seat;
         if !seat.sinks.is_empty() {
             seat.refresh(io.now());
             let at = moment_after(exchange.latest(), mark);
             let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
-            seat.sinks.exchange(|| exchange.complete(connection, mark, at, &seat.clock.borrow()));
+            seat.sinks.exchange(|| {
+                let record = exchange.complete(connection, mark, at, &seat.clock.borrow());
+                ExchangeRecord { events: reins.and_then(|reins| reins.events()), ..record }
+            });
         }
         let request = exchange.take_request();
         work.exchanges.pop_front();
