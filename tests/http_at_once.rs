@@ -55,7 +55,8 @@ fn in_short(bytes: &[u8]) -> String {
         let letter = line.chars().next().filter(|letter| matches!(letter, 'x' | 'y' | 'z'));
         let row = letter.map_or(0, |letter| line.len() - line.trim_start_matches(letter).len());
         // How many zeros are before the size of a chunk depends on how large it could have been.
-        let line = if line.starts_with("00") { line.trim_start_matches('0') } else { line };
+        let is_size = line.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit());
+        let line = if is_size { line.trim_start_matches('0') } else { line };
         if row > 0 {
             short.push_str(&format!("({row})"));
         }
