@@ -181,6 +181,7 @@ fn whatever_ends_a_connection_over_tls_its_records_are_there() {
         let connection = log.connections.iter().find(|line| line["conn_id"] == exchange["conn_id"]).unwrap();
         let [sent, wire] = [exchange, connection].map(|line| line["wire_out"].as_u64().unwrap());
         assert!(sent > 0 && sent < wire, "{sent} of {wire}");
+        assert_eq!(exchange["wire_out"], connection["tls"]["plain_out"]);
         assert_eq!(end(connection), end(exchange));
     }
 }
