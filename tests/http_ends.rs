@@ -2,116 +2,16 @@
 //! and a true word on who ended it, where and why.
 #![cfg(feature = "http")]
 
+mod ends_support;
 mod support;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Host, PATIENCE, Wire, await_that};
-use tidegate::http::body::{BodySource, BodyWaker};
-use tidegate::http::{
-    ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Settings, StatusCode, StreamBody,
-};
-use tidegate::poller::{Limit, Pull};
-use tidegate::record::{ConnectionEntry, ExchangeRecord};
-use tidegate::task::{Continuation, Parked, Series, Task, sleep};
-
-type Exchange = Series<ExchangeContext>;
-
-const BIG: usize = 30_000_000;
-const LONG: Duration = Duration::from_secs(600);
-
-/// Answers as the first letter of the path says, and takes the body as the second does: stream, discard, whole.
-#[derive(Clone, Default)]
-struct Ways {
-    /// Handlers that wait to be told.
-    waiting: Arc<Mutex<Vec<Parked<()>>>>,
-}
-
-/// Waits until somebody takes it from there.
-struct Wait(Arc<Mutex<Vec<Parked<()>>>>);
-
-impl Task for Wait {
-    type Output = ();
-
-    fn dispatch(self, done: Continuation<()>) {
-        self.0.lock().unwrap().push(done.park());
-    }
-}
-
-impl Handler for Ways {
-    fn intake(&self, request: &Request) -> Intake {
-        match request.target().get(2) {
-            Some(b's') => Intake::Stream { max_bytes: 1_000 },
-            Some(b'd') => Intake::Discard { max_bytes: 1_000 },
-            _ => Intake::Whole { max_bytes: 1_000 },
-        }
-    }
-
-    fn handle(&self, exchange: &mut Exchange) {
-        let way = exchange.context.request().target().get(1).copied();
-        exchange.context.reply = match way {
-            Some(b'b') => Reply::text(vec![b'x'; BIG]),
-            Some(b'p') => Reply::text(vec![b'x'; 50_000]).limit(&Limit::new("slow", Some(100_000))),
-            Some(b'q') => Reply::text(vec![b'x'; BIG]).limit(&Limit::new("slow", Some(1_000))),
-            Some(b'f') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::Failed })),
-            Some(b'v') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::Starved })),
-            Some(b'c') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::End })),
-            Some(b'n') => Reply::new(StatusCode::NO_CONTENT).with_body("nothing of this goes"),
-            Some(b'm') => Reply::new(StatusCode::NOT_MODIFIED).with_body("nothing of this goes"),
-            Some(b'u') => Reply::new(StatusCode::RESET_CONTENT).with_body("nothing of this goes"),
-            Some(b'i') => Reply::new(StatusCode::CONTINUE).with_body("nothing of this goes"),
-            Some(b'r') => Reply::error(StatusCode::UNAUTHORIZED),
-            Some(b'w') => {
-                exchange.push(sleep(Duration::from_millis(200)), |(), _| Ok(()));
-                Reply::text("waited\n")
-            }
-            Some(b'k') => {
-                exchange.push(Wait(self.waiting.clone()), |(), _| Ok(()));
-                Reply::text("told\n")
-            }
-            Some(b'h') => {
-                exchange.push(sleep(LONG), |(), _| Ok(()));
-                return;
-            }
-            Some(b'a') => {
-                if let RequestBody::Stream(reader) = std::mem::take(&mut exchange.context.body) {
-                    exchange.push(reader.collect(u64::MAX), |all, exchange| {
-                        exchange.context.reply = Reply::text(format!("{} bytes\n", all?.len()));
-                        Ok(())
-                    });
-                }
-                return;
-            }
-            _ => Reply::text("well\n"),
-        };
-    }
-}
-
-/// Says so many bytes, and then only this.
-struct Says {
-    left: usize,
-    then: Pull,
-}
-
-impl BodySource for Says {
-    fn attach(&mut self, _: BodyWaker) {}
-
-    fn pull(&mut self, max: usize, out: &mut Vec<u8>) -> Pull {
-        let now = self.left.min(max);
-        self.left -= now;
-        out.resize(out.len() + now, b'x');
-        if now > 0 { Pull::More } else { self.then }
-    }
-}
+use ends_support::{BIG, CHUNKED, GET, Ways, adds_up, patient, post, said, sends_behind};
+use support::{Host, Wire};
+use tidegate::http::Settings;
 
 const TIMEOUT: Duration = Duration::from_millis(250);
-
-/// Patient in all but one thing.
-fn patient() -> Settings {
-    let [header_timeout, body_timeout, idle_timeout, send_timeout] = [LONG; 4];
-    Settings { header_timeout, body_timeout, idle_timeout, send_timeout, ..Settings::default() }
-}
 
 fn impatient() -> Settings {
     let [header_timeout, body_timeout, idle_timeout, send_timeout] = [TIMEOUT; 4];
@@ -150,19 +50,6 @@ fn goes(client: Wire) -> Counted {
     Counted { sent: client.sent, received: client.received, all: true }
 }
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
-
-fn post(target: &str, fields: &str, body: &str) -> String {
-    format!("POST {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n{body}")
-}
-
-/// Sends a request that is answered at once and something more in one write. When the answer is here, both were read.
-fn sends_behind(client: &mut Wire, more: impl AsRef<[u8]>) {
-    client.send([GET.as_bytes(), more.as_ref()].concat());
-    assert_eq!(client.reply().body_text(), "well\n");
-}
-
 /// Has a client do something, and looks at what is left of it. `ends`: status, `who/phase/reason` and body bytes (in, out; out
 /// `None`: whatever) of each exchange, then that of the connection; `or` where it depends on what comes first.
 #[track_caller]
@@ -194,29 +81,6 @@ fn leaves(
         assert_eq!(record.wire_out, counted.received, "{what}: what went was received");
     }
     host.end();
-}
-
-fn said(record: &ExchangeRecord) -> (u16, String) {
-    let end = format!("{}/{}/{}", record.end_who(), record.phase, record.end.reason.as_str());
-    (record.status.unwrap_or(0), end)
-}
-
-/// What holds whatever happened.
-#[track_caller]
-fn adds_up(what: &str, exchanges: &[Arc<ExchangeRecord>], entry: &ConnectionEntry) {
-    assert_eq!(entry.exchanges, exchanges.len() as u64, "{what}");
-    let (mut wire_in, mut wire_out) = (0, 0);
-    for (record, nth) in exchanges.iter().zip(1..) {
-        assert_eq!((record.exchange_id, record.conn_id), (nth, entry.record.conn_id), "{what}");
-        assert_eq!(record.wire_in, record.req_header_bytes + record.req_body_bytes, "{what}");
-        assert_eq!(record.wire_out, record.resp_header_bytes + record.resp_body_bytes, "{what}");
-        assert_eq!(record.first_byte.is_some(), record.wire_out > 0, "{what}");
-        assert!(record.first_byte.unwrap_or_default() <= record.total, "{what}");
-        wire_in += record.wire_in;
-        wire_out += record.wire_out;
-    }
-    assert!(wire_in <= entry.record.wire_in, "{what}: {wire_in} > {}", entry.record.wire_in);
-    assert_eq!(wire_out, entry.record.wire_out, "{what}");
 }
 
 /// The FIN may come before the reply has gone, or after it.
@@ -610,101 +474,4 @@ fn the_server_ends_where_it_said_so() {
         &[WELL, (500, "server/reply/ok", 0, None), WELL],
         "client/idle/ok",
     );
-}
-
-const GRACE: Duration = Duration::from_millis(500);
-
-/// What a shutdown finds, and what it leaves.
-const UNDER_WAY: [(&str, &str, Option<&str>, &str); 10] = [
-    ("nothing yet", "", None, "server/idle/shutdown"),
-    ("half a head", "GET / HTTP/1.1\r\nHos", Some("server/request/shutdown"), "server/request/shutdown"),
-    (
-        "half a body",
-        "POST /ww HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nsome",
-        Some("server/request/shutdown"),
-        "server/request/shutdown",
-    ),
-    (
-        "half a body that is read meanwhile",
-        "POST /as HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nsome",
-        Some("server/request/shutdown"),
-        "server/request/shutdown",
-    ),
-    (
-        "a handler that ends",
-        "GET /k HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/reply/ok"),
-        "server/reply/shutdown or server/idle/shutdown",
-    ),
-    (
-        "a handler that does not",
-        "GET /h HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/handler/shutdown"),
-        "server/handler/shutdown",
-    ),
-    (
-        "a stream that does not end",
-        "GET /v HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/reply/shutdown"),
-        "server/reply/shutdown",
-    ),
-    (
-        "a reply that nobody takes",
-        "GET /b HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/reply/shutdown"),
-        "server/reply/shutdown",
-    ),
-    (
-        "a reply that a limit pauses",
-        "GET /q HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/reply/shutdown"),
-        "server/reply/shutdown",
-    ),
-    (
-        "a request behind another",
-        "GET /q HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        Some("server/reply/shutdown"),
-        "server/reply/shutdown",
-    ),
-];
-
-#[test]
-fn a_shutdown_ends_whatever_is_under_way_and_leaves_its_records() {
-    let ways = Ways::default();
-    let host = Host::with(patient(), ways.clone());
-    let mut clients: Vec<Wire> = UNDER_WAY
-        .iter()
-        .map(|(_, request, ..)| {
-            let mut client = Wire::connect_with_window(host.address, 4_096);
-            sends_behind(&mut client, request);
-            client
-        })
-        .collect();
-    let told = await_that("the handler waits", || ways.waiting.lock().unwrap().pop());
-    let asked = Instant::now();
-    host.stop(GRACE);
-    // The idle one hears of it; who is on the other poller, at about the same time.
-    clients[0].drain();
-    told.complete(()).unwrap();
-    let (exchanges, connections) = host.records.connections(UNDER_WAY.len());
-    assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
-    for (client, (what, _, exchange, connection)) in clients.into_iter().zip(UNDER_WAY) {
-        let local = client.local().to_string();
-        let entry = connections.iter().find(|entry| entry.record.peer.to_string() == local).unwrap();
-        let record = &entry.record;
-        let end = format!(
-            "{}/{}/{}",
-            record.role.name_of(record.end.who),
-            record.phase,
-            record.end.reason.as_str()
-        );
-        assert!(connection.split(" or ").any(|expected| expected == end), "{what}: {end}");
-        let mine: Vec<_> = exchanges.iter().filter(|one| one.conn_id == record.conn_id).cloned().collect();
-        adds_up(what, &mine, entry);
-        assert_eq!(record.wire_in, client.sent, "{what}");
-        let ends: Vec<_> = mine.iter().map(|one| said(one).1).collect();
-        let expected: Vec<_> = [Some("server/reply/ok"), exchange].into_iter().flatten().collect();
-        assert_eq!(ends, expected, "{what}");
-    }
-    host.end();
 }
