@@ -1,0 +1,54 @@
+//! An allocator that counts what a test's process allocates. Having this module is having that allocator.
+
+// Each test binary uses its part of this.
+#![allow(dead_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often the calling thread has allocated.
+pub(crate) fn of_this_thread() -> u64 {
+    OF_THIS_THREAD.get()
+}
+
+/// How often all threads together have.
+pub(crate) fn of_all_threads() -> u64 {
+    OF_ALL_THREADS.load(Ordering::Relaxed)
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    static OF_THIS_THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+static OF_ALL_THREADS: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    OF_THIS_THREAD.set(OF_THIS_THREAD.get() + 1);
+    OF_ALL_THREADS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
