@@ -2,13 +2,15 @@
 #![cfg(feature = "sse")]
 
 mod sse_support;
+mod support;
 
 use std::io::Write as _;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sse_support::{Listener, PATIENCE, Running, await_subscribers, await_that, topics};
+use sse_support::{Listener, Running, await_subscribers, topics};
+use support::{PATIENCE, await_that};
 use tidegate::http::Settings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::{Budget, Limit, Reason};
@@ -335,6 +337,7 @@ fn who_is_held_back_by_a_budget_is_told_apart_from_who_is_slow() {
     while hub.figures().subscribers > 0 {
         number += 1;
         hub.publish("t", large(number)).unwrap();
+        // Faster than the rate, and slower than a client that is not held back.
         thread::sleep(Duration::from_millis(20));
     }
     let record = running.record();
