@@ -64,6 +64,9 @@ pub struct Closed {
 
 impl AccessLog {
     /// Opens the destination and starts the thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is a named pipe that nobody reads; or the thread cannot be started.
     pub fn open(destination: Destination, format: LineFormat) -> io::Result<AccessLog> {
         let out = open(&destination)?;
         AccessLog::start(format, out, Box::new(move || open(&destination)), Limits::default())
