@@ -169,7 +169,7 @@ fn every_field_of_the_records_is_defined_and_no_other() {
     let figures = read("poller/src/event/figures.rs");
     let pauses = fields_of(&lines, "PauseFields");
     for (heading, structs, source) in [
-        ("## The exchange line", &["ExchangeLine", "ClientFields"][..], &lines),
+        ("## The exchange line", &["ExchangeLine", "ClientFields", "EventFields"][..], &lines),
         ("## The connection line", &["ConnectionLine", "TlsFields", "TcpFields"], &lines),
         ("## The log line", &["LogLine"], &lines),
         ("## Pauses", &["PauseFields"], &lines),
