@@ -8,7 +8,11 @@
 //! curl http://127.0.0.1:8080/pictures/1.bin -o copy.jpg
 //! curl -N http://127.0.0.1:8080/ticks/5
 //! ```
+//!
+//! `--folder` is where pictures go; `--download-rate` is in bytes a second for all who download them together. Also
+//! `--pollers` and rates, as the example `hello` has them.
 
+mod help;
 mod support;
 
 use std::collections::BTreeMap;
@@ -113,6 +117,9 @@ fn ticks(exchange: &mut Exchange) -> Result<Reply, HttpError> {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("api.rs")) {
+        return Ok(());
+    }
     let options = Options::read(&["--folder", "--download-rate"])?;
     let folder: PathBuf = options.value("--folder")?.ok_or("--folder says where pictures go")?;
     let downloads = Budget::builder("downloads").rate(options.value("--download-rate")?).build();

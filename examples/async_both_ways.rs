@@ -4,6 +4,8 @@
 //! cargo run --example async_both_ways
 //! ```
 
+mod help;
+
 use std::time::Duration;
 
 use tidegate::runtime::{Runtime, RuntimeHandle};
@@ -19,6 +21,9 @@ struct Session {
 // An executor that is not ours: here tokio's, but any will do.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("async_both_ways.rs")) {
+        return Ok(());
+    }
     // Its threads are its own; it does not care what else runs in the process.
     let runtime = Runtime::new()?;
 

@@ -4,6 +4,10 @@
 //! ```text
 //! cargo run --example download -- http://127.0.0.1:8080/film.bin film.bin 1000000
 //! ```
+//!
+//! The page, the file, and how many bytes a second it may take.
+
+mod help;
 
 use std::env;
 use std::fs::File;
@@ -22,6 +26,9 @@ struct Download {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("download.rs")) {
+        return Ok(());
+    }
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [url, file, rate] = &arguments[..] else {
         return Err("usage: download URL FILE BYTES_PER_SECOND".into());

@@ -7,7 +7,10 @@
 //!
 //! A small body is read whole first. A large one goes back while it arrives: what the client does not take is not read
 //! from it either.
+//!
+//! Also `--pollers` and rates, as the example `hello` has them.
 
+mod help;
 mod support;
 
 use support::Options;
@@ -43,5 +46,8 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("echo.rs")) {
+        return Ok(());
+    }
     Options::read(&[])?.serve(Echo)
 }

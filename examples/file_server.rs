@@ -7,6 +7,8 @@
 //! curl 'http://127.0.0.1:PORT/hello.txt?count'                how many lines and words it has
 //! ```
 
+mod help;
+
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -90,6 +92,9 @@ impl Sink for Print {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("file_server.rs")) {
+        return Ok(());
+    }
     let folder = env::args().nth(1).ok_or("which folder?")?;
     let rate = env::args().nth(2).map(|rate| rate.parse()).transpose()?;
     let root = Arc::new(Root::open(Path::new(&folder))?);

@@ -4,12 +4,17 @@
 //! cargo run --example graph
 //! ```
 
+mod help;
+
 use std::time::{Duration, Instant};
 
 use tidegate::runtime::Runtime;
 use tidegate::task::{Error, Graph, NodeId, sleep};
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("graph.rs")) {
+        return Ok(());
+    }
     let runtime = Runtime::new()?;
     let mut build = Build::new();
 

@@ -8,6 +8,7 @@
 //! `--pollers N` gives it more threads; `--rate`, `--client-rate` and `--total-rate` (bytes per second) limit each
 //! connection, each client and everything.
 
+mod help;
 mod support;
 
 use support::Options;
@@ -27,5 +28,8 @@ fn hello(exchange: &mut Series<ExchangeContext>) {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("hello.rs")) {
+        return Ok(());
+    }
     Options::read(&[])?.serve(hello)
 }

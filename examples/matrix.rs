@@ -5,6 +5,8 @@
 //! cargo run --release --example matrix -- 50     so large
 //! ```
 
+mod help;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +23,9 @@ struct Matrix {
 const ROWS_PER_TASK: usize = 8;
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("matrix.rs")) {
+        return Ok(());
+    }
     let size: usize = std::env::args().nth(1).map_or(Ok(300), |size| size.parse())?;
     let a = Arc::new(Matrix::new(size, |row, column| (row + column) as f64));
     let b = Arc::new(Matrix::new(size, |row, column| if row == column { 2.0 } else { 0.0 }));

@@ -6,6 +6,7 @@
 //! ```
 
 mod frames;
+mod help;
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use tidegate::runtime::Runtime;
 use tidegate::task::Series;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    if help::is_asked(include_str!("protocol_client.rs")) {
+        return Ok(());
+    }
     let mut arguments = std::env::args().skip(1);
     let target = arguments.next().ok_or("usage: protocol_client HOST:PORT WORD...")?;
     let (host, port) = target.rsplit_once(':').ok_or("the server is HOST:PORT")?;

@@ -6,6 +6,7 @@
 //! ```
 
 mod frames;
+mod help;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -21,6 +22,9 @@ use tidegate::task::{Series, go};
 type Asked = u32;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if help::is_asked(include_str!("protocol_server.rs")) {
+        return Ok(());
+    }
     let runtime = Runtime::new()?;
     let listeners = Listeners::bind(address()?, 1)?;
     let handler = |series: &mut Series<Exchange<Frames, Asked>>| {

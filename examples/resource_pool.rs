@@ -6,6 +6,8 @@
 //! cargo run --example resource_pool
 //! ```
 
+mod help;
+
 use std::time::{Duration, Instant};
 
 use tidegate::runtime::Runtime;
@@ -27,6 +29,9 @@ struct Job {
 const CALL: Duration = Duration::from_millis(20);
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("resource_pool.rs")) {
+        return Ok(());
+    }
     let runtime = Runtime::new()?;
     let names = ["left", "right"];
     let connections = Pool::new(names.map(|name| Connection { name, calls: 0 }));

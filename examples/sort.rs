@@ -8,6 +8,8 @@
 //! cargo run --release --example sort -- 5000    so many
 //! ```
 
+mod help;
+
 use std::thread;
 use std::time::Instant;
 
@@ -17,6 +19,9 @@ use tidegate::task::{Dropped, Error, Parallel, Series, go};
 type Numbers = Vec<u64>;
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("sort.rs")) {
+        return Ok(());
+    }
     let count = std::env::args().nth(1).map_or(Ok(1_000_000), |count| count.parse())?;
     let numbers = random(count);
     let parts = thread::available_parallelism()?.get().next_power_of_two();

@@ -9,8 +9,10 @@
 //!
 //! `GET /` is a page that shows them. `--interval` says how many milliseconds lie between two events (0: none but those
 //! that are published), `--bytes` how long they are, `--heartbeat` after how many milliseconds of silence a heartbeat
-//! comes. `--rate` is in bytes a second for each client, `--event-rate` in events a second.
+//! comes. `--rate` is in bytes a second for each client, `--event-rate` in events a second. Also `--pollers` and the other
+//! rates, as the example `hello` has them.
 
+mod help;
 mod support;
 
 use std::ops::ControlFlow;
@@ -65,6 +67,9 @@ fn answer(hub: &Hub, exchange: &mut Series<ExchangeContext>) {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("sse.rs")) {
+        return Ok(());
+    }
     let options = Options::read(&["--interval", "--bytes", "--heartbeat", "--event-rate"])?;
     let millis = |name| options.value(name).map(|value| value.map(Duration::from_millis));
     let interval = millis("--interval")?.unwrap_or(Duration::from_secs(1));

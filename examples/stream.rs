@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `--lines` says how many, `--interval` how many milliseconds apart. Nobody knows the length beforehand, so HTTP/1.1
-//! sends the reply chunked.
+//! sends the reply chunked. Also `--pollers` and rates, as the example `hello` has them.
 
+mod help;
 mod support;
 
 use std::time::Duration;
@@ -44,6 +45,9 @@ fn stream(exchange: &mut Series<ExchangeContext>, lines: u64, interval: Duration
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("stream.rs")) {
+        return Ok(());
+    }
     let options = Options::read(&["--lines", "--interval"])?;
     let lines = options.value("--lines")?.unwrap_or(10);
     let interval = Duration::from_millis(options.value("--interval")?.unwrap_or(500));

@@ -4,6 +4,8 @@
 //! cargo run --example timers
 //! ```
 
+mod help;
+
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,9 @@ use tidegate::runtime::Runtime;
 use tidegate::task::{Error, Parallel, Series, Ticks, sleep};
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("timers.rs")) {
+        return Ok(());
+    }
     let runtime = Runtime::new()?;
     let ms = Duration::from_millis;
     let started = Instant::now();

@@ -9,6 +9,8 @@
 //!
 //! Says on standard output what each connection agreed on, and how it ended.
 
+mod help;
+
 use std::error::Error;
 use std::net::TcpListener;
 
@@ -61,6 +63,9 @@ impl Acceptor for Door {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if help::is_asked(include_str!("tls_echo.rs")) {
+        return Ok(());
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, chain, key] = &arguments[..] else {
         return Err("usage: tls_echo ADDRESS CHAIN KEY".into());

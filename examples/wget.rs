@@ -4,6 +4,8 @@
 //! cargo run --example wget -- http://127.0.0.1:8080/ http://127.0.0.1:8080/hello.txt
 //! ```
 
+mod help;
+
 use std::env;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,9 @@ struct Fetch {
 }
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("wget.rs")) {
+        return Ok(());
+    }
     let runtime = Runtime::new()?;
     let settings = ClientSettings {
         max_body: 64 << 20,

@@ -4,6 +4,8 @@
 //! cargo run --example wget_to_file -- http://127.0.0.1:8080/film.bin film.bin
 //! ```
 
+mod help;
+
 use std::env;
 
 use tidegate::http;
@@ -11,6 +13,9 @@ use tidegate::runtime::Runtime;
 use tidegate::task::{Error, Series, write};
 
 fn main() -> Result<(), Error> {
+    if help::is_asked(include_str!("wget_to_file.rs")) {
+        return Ok(());
+    }
     let (url, file) = match (env::args().nth(1), env::args().nth(2)) {
         (Some(url), Some(file)) => (url, file),
         _ => return Err("usage: wget_to_file URL FILE".into()),

@@ -3,68 +3,20 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use support::Wire;
-use tidegate::http::Body;
-use tidegate::http::{ExchangeContext, Handler, Server, Settings, serve};
-use tidegate::net::Listeners;
-use tidegate::poller::{Config, ConnectionRecord};
-use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
-use tidegate::task::{Continuation, Parked, Series, Task, go, sleep};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use support::{Host, PATIENCE, Waits};
+use tidegate::http::{Body, ExchangeContext};
+use tidegate::task::{Series, go, sleep};
 
 type Exchange = Series<ExchangeContext>;
 
-/// Remembers all that it is handed.
-struct Records {
-    exchanges: mpsc::Sender<Arc<ExchangeRecord>>,
-    connections: mpsc::Sender<Arc<ConnectionEntry>>,
-}
-
-impl Sink for Records {
-    fn exchange(&self, record: &Arc<ExchangeRecord>) {
-        let _ = self.exchanges.send(record.clone());
-    }
-
-    fn connection(&self, entry: &Arc<ConnectionEntry>) {
-        let _ = self.connections.send(entry.clone());
-    }
-}
-
-struct Running {
-    server: Server,
-    address: SocketAddr,
-    exchanges: mpsc::Receiver<Arc<ExchangeRecord>>,
-    connections: mpsc::Receiver<Arc<ConnectionEntry>>,
-}
-
-impl Running {
-    fn start(handler: impl Handler + Clone + Send + 'static) -> Running {
-        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
-        let (exchanges, seen_exchanges) = mpsc::channel();
-        let (connections, seen_connections) = mpsc::channel();
-        let sinks = Sinks::new([Arc::new(Records { exchanges, connections }) as Arc<dyn Sink>]);
-        let server = serve(handler, listeners, Settings::default(), sinks, 100, &Config::default()).unwrap();
-        let address = server.address();
-        Running { server, address, exchanges: seen_exchanges, connections: seen_connections }
-    }
-
-    fn ask(&self) -> (u16, String) {
-        let mut wire = Wire::connect(self.address);
-        wire.ask("/", "");
-        let reply = wire.reply();
-        (reply.head.status, reply.body_text())
-    }
-
-    fn stop(self) {
-        self.server.handles().shutdown(PATIENCE);
-        self.server.join().unwrap();
-    }
+/// What a caller of its own is answered.
+fn answer(host: &Host) -> (u16, String) {
+    let reply = host.connect().get("/");
+    (reply.head.status, reply.body_text())
 }
 
 fn say(exchange: &mut Exchange, text: impl Into<String>) {
@@ -73,7 +25,7 @@ fn say(exchange: &mut Exchange, text: impl Into<String>) {
 
 #[test]
 fn what_a_handler_adds_runs_before_the_reply_goes() {
-    let running = Running::start(|exchange: &mut Exchange| {
+    let host = Host::new(|exchange: &mut Exchange| {
         exchange.context.data.insert(vec![1]);
         exchange.push(go(|| 2), |two, exchange| {
             let numbers = exchange.context.data.get_mut::<Vec<i32>>().ok_or("the data is gone")?;
@@ -86,10 +38,10 @@ fn what_a_handler_adds_runs_before_the_reply_goes() {
             Ok(())
         });
     });
-    assert_eq!(running.ask(), (200, String::from("Some([1, 2])")));
-    let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(answer(&host), (200, String::from("Some([1, 2])")));
+    let record = &host.records.exchanges(1)[0];
     assert_eq!((record.status, record.resp_body_bytes), (Some(200), 12));
-    running.stop();
+    host.end();
 }
 
 #[test]
@@ -104,18 +56,18 @@ fn errors_and_panics_are_answered_and_the_server_goes_on() {
         ("panic in a computation", |exchange| exchange.push(go(|| panic!("as planned")), |(), _| Ok(()))),
         ("cancelled", |exchange| exchange.cancel()),
     ] {
-        let running = Running::start(handler);
-        for _ in 0..2 {
-            assert_eq!(running.ask().0, 500, "{path}");
-            assert_eq!(running.exchanges.recv_timeout(PATIENCE).unwrap().status, Some(500), "{path}");
+        let host = Host::new(handler);
+        for nth in 0..2 {
+            assert_eq!(answer(&host).0, 500, "{path}");
+            assert_eq!(host.records.exchanges(nth + 1)[nth].status, Some(500), "{path}");
         }
-        running.stop();
+        host.end();
     }
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_order_however_long_each_takes() {
-    let running = Running::start(|exchange: &mut Exchange| {
+    let host = Host::new(|exchange: &mut Exchange| {
         let target = String::from_utf8_lossy(exchange.context.request().target()).into_owned();
         let time = if target == "/slow" { 20 } else { 0 };
         exchange.push(sleep(Duration::from_millis(time)), move |(), exchange| {
@@ -123,14 +75,14 @@ fn pipelined_requests_are_answered_in_order_however_long_each_takes() {
             Ok(())
         });
     });
-    let mut wire = Wire::connect(running.address);
+    let mut wire = host.connect();
     for target in ["/slow", "/a", "/slow", "/b"] {
         wire.ask(target, "");
     }
     for target in ["/slow", "/a", "/slow", "/b"] {
         assert_eq!(wire.reply().body_text(), target);
     }
-    running.stop();
+    host.end();
 }
 
 #[test]
@@ -142,7 +94,7 @@ fn a_connection_keeps_data_for_its_exchanges_and_drops_it_with_itself() {
         }
     }
     let (dropped, seen) = mpsc::channel();
-    let running = Running::start(move |exchange: &mut Exchange| {
+    let host = Host::new(move |exchange: &mut Exchange| {
         let mut data = exchange.context.connection().lock();
         let count = match data.get_mut::<Last>() {
             Some(last) => {
@@ -157,76 +109,63 @@ fn a_connection_keeps_data_for_its_exchanges_and_drops_it_with_itself() {
         drop(data);
         say(exchange, count.to_string());
     });
-    let mut wire = Wire::connect(running.address);
+    let mut wire = host.connect();
     for count in ["1", "2", "3"] {
         wire.ask("/", "");
         assert_eq!(wire.reply().body_text(), count);
     }
-    assert_eq!(running.ask().1, "1", "another connection has its own");
+    assert_eq!(answer(&host).1, "1", "another connection has its own");
     assert_eq!(seen.recv_timeout(PATIENCE), Ok(1));
     drop(wire);
     assert_eq!(seen.recv_timeout(PATIENCE), Ok(3));
-    running.stop();
-}
-
-/// Waits until somebody takes it.
-#[derive(Clone)]
-struct Wait(mpsc::Sender<Parked<()>>);
-
-impl Task for Wait {
-    type Output = ();
-
-    fn dispatch(self, done: Continuation<()>) {
-        let _ = self.0.send(done.park());
-    }
+    host.end();
 }
 
 #[test]
 fn a_client_that_leaves_cancels_its_series() {
-    let (wait, waiting) = mpsc::channel();
+    let (waits, waiting) = Waits::new();
     let (tell, ended) = mpsc::channel();
-    let running = Running::start(move |exchange: &mut Exchange| {
-        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+    let host = Host::new(move |exchange: &mut Exchange| {
+        exchange.push(waits.clone(), |(), _| Ok(()));
         let tell = tell.clone();
         exchange.set_finally(move |outcome, _| {
             let _ = tell.send(outcome.as_ref().map_err(ToString::to_string).copied());
         });
     });
-    let mut wire = Wire::connect(running.address);
+    let mut wire = host.connect();
     wire.ask("/", "");
     let parked = waiting.recv_timeout(PATIENCE).unwrap();
     wire.reset();
     assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), Err(String::from("the series was cancelled")));
     assert!(!parked.is_waiting());
-    let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((record.status, record.phase), (None, "handler"));
-    let ConnectionRecord { phase, .. } = &running.connections.recv_timeout(PATIENCE).unwrap().record;
-    assert_eq!(*phase, "handler");
-    running.stop();
+    let (exchanges, connections) = host.records.connections(1);
+    assert_eq!((exchanges[0].status, exchanges[0].phase), (None, "handler"));
+    assert_eq!(connections[0].record.phase, "handler");
+    host.end();
 }
 
 #[test]
 fn stopping_waits_for_series_and_cuts_those_that_take_too_long() {
-    let (wait, waiting) = mpsc::channel();
+    let (waits, waiting) = Waits::new();
     let ended = Arc::new(AtomicUsize::new(0));
     let count = ended.clone();
-    let running = Running::start(move |exchange: &mut Exchange| {
-        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+    let mut host = Host::new(move |exchange: &mut Exchange| {
+        exchange.push(waits.clone(), |(), _| Ok(()));
         let count = count.clone();
         exchange.set_finally(move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
         });
     });
-    let mut answered = Wire::connect(running.address);
+    let mut answered = host.connect();
     answered.ask("/", "");
     let first = waiting.recv_timeout(PATIENCE).unwrap();
-    let mut cut = Wire::connect(running.address);
+    let mut cut = host.connect();
     cut.ask("/", "");
     let second = waiting.recv_timeout(PATIENCE).unwrap();
-    running.server.handles().shutdown(Duration::from_millis(300));
+    host.stop(Duration::from_millis(300));
     first.complete(()).unwrap();
     assert_eq!(answered.reply().head.status, 200);
-    running.server.join().unwrap();
+    host.join();
     assert!(!second.is_waiting());
     assert_eq!(ended.load(Ordering::SeqCst), 2);
 }
@@ -241,7 +180,7 @@ impl Drop for Bomb {
 
 #[test]
 fn whatever_panics_there_is_one_record_of_each_and_the_next_caller_is_served() {
-    let running = Running::start(|exchange: &mut Exchange| match exchange.context.request().target() {
+    let host = Host::new(|exchange: &mut Exchange| match exchange.context.request().target() {
         b"/handler" => panic!("as planned"),
         b"/finally" => exchange.set_finally(|_, _| panic!("as planned")),
         b"/finally-later" => {
@@ -265,40 +204,39 @@ fn whatever_panics_there_is_one_record_of_each_and_the_next_caller_is_served() {
         }
         _ => say(exchange, "fine"),
     });
-    for (target, status) in [
+    let cases = [
         ("/handler", Some(500)),
         ("/finally", Some(500)),
         ("/finally-later", Some(500)),
         ("/data", Some(200)),
         ("/data-later", Some(200)),
         ("/maker", Some(500)),
-    ] {
-        let mut wire = Wire::connect(running.address);
+    ];
+    for (nth, (target, status)) in cases.into_iter().enumerate() {
+        let mut wire = host.connect();
         wire.ask(target, "Connection: close\r\n");
         wire.await_close();
         drop(wire);
-        let record = running.exchanges.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(record.status, status, "{target}");
-        running.connections.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(running.ask(), (200, String::from("fine")), "after {target}");
-        running.exchanges.recv_timeout(PATIENCE).unwrap();
-        running.connections.recv_timeout(PATIENCE).unwrap();
-        assert!(running.exchanges.try_recv().is_err() && running.connections.try_recv().is_err(), "{target}");
+        let before = 2 * nth;
+        let kept = host.records.counts(before + 1, before + 1);
+        assert_eq!(kept.exchanges[before].status, status, "{target}");
+        assert_eq!(answer(&host), (200, String::from("fine")), "after {target}");
+        host.records.counts(before + 2, before + 2);
     }
-    running.stop();
+    host.end();
 }
 
 #[test]
 fn data_of_a_client_that_left_may_panic_and_the_others_are_answered() {
-    let (wait, waiting) = mpsc::channel();
-    let running = Running::start(move |exchange: &mut Exchange| {
+    let (waits, waiting) = Waits::new();
+    let host = Host::new(move |exchange: &mut Exchange| {
         if exchange.context.request().target() == b"/bomb" {
             exchange.context.data.insert(Bomb);
         }
-        exchange.push(Wait(wait.clone()), |(), _| Ok(()));
+        exchange.push(waits.clone(), |(), _| Ok(()));
     });
     for _ in 0..20 {
-        let (mut leaves, mut stays) = (Wire::connect(running.address), Wire::connect(running.address));
+        let (mut leaves, mut stays) = (host.connect(), host.connect());
         leaves.ask("/bomb", "");
         let first = waiting.recv_timeout(PATIENCE).unwrap();
         stays.ask("/", "");
@@ -313,23 +251,23 @@ fn data_of_a_client_that_left_may_panic_and_the_others_are_answered() {
         });
         assert_eq!(stays.reply().head.status, 200);
     }
-    running.stop();
+    host.end();
 }
 
 #[test]
 fn a_handler_that_holds_its_poller_is_counted() {
-    let running = Running::start(|exchange: &mut Exchange| {
+    let host = Host::new(|exchange: &mut Exchange| {
         // The slowness itself.
         if exchange.context.request().target() == b"/slow" {
             std::thread::sleep(Duration::from_millis(80));
         }
     });
-    let mut wire = Wire::connect(running.address);
+    let mut wire = host.connect();
     for target in ["/slow", "/quick"] {
         wire.ask(target, "");
         assert_eq!(wire.reply().head.status, 200);
     }
     // The turn of the first was over before the second was answered on the same poller.
-    assert!(running.server.runtime().figures().pollers_held >= 1);
-    running.stop();
+    assert!(host.runtime().figures().pollers_held >= 1);
+    host.end();
 }

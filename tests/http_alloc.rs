@@ -1,46 +1,18 @@
 //! A request on a kept connection allocates nothing: a counting allocator around the poller's thread.
 #![cfg(feature = "http")]
 
+#[path = "../poller/tests/counting/mod.rs"]
+mod counting;
 mod support;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use support::Wire;
 use tidegate::http::{ExchangeContext, Server, Settings};
 use tidegate::net::{Listeners, PacingBuilder};
 use tidegate::task::Series;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Says hello; and at `/count`, how often its thread has allocated before the request.
 fn hello(exchange: &mut Series<ExchangeContext>) {
-    let count = ALLOCATIONS.get();
+    let count = counting::of_this_thread();
     let reply = &mut exchange.context.reply;
     reply.fields.add("Content-Type", "text/plain");
     reply.fields.add("X-Number", 42);

@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write as _};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use support::{Host, PATIENCE, Wire};
+use support::{Host, PATIENCE, Waits, Wire};
 use tidegate::http::{
     Body, BodyError, BodyReader, ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Settings,
     StatusCode,
@@ -295,14 +295,16 @@ fn a_body_that_waits_to_be_asked_for_is_asked_for_when_it_is_wanted() {
 #[test]
 fn a_stream_is_asked_for_at_the_first_read_and_not_at_all_after_the_answer() {
     let (give, readers) = mpsc::channel();
-    let give = Mutex::new(give);
+    let (waits, waiting) = Waits::new();
+    let asks = Mutex::new((give, waits));
     let host = Host::new(streams(move |exchange| {
         let reader = take_reader(exchange);
         match exchange.context.request().target() {
             b"/refuse" => exchange.context.reply = Reply::error(StatusCode::UNAUTHORIZED),
             _ => {
-                let _ = give.lock().unwrap().send(reader);
-                exchange.push(sleep(Duration::from_millis(50)), |(), _| Ok(()));
+                let (give, waits) = &*asks.lock().unwrap();
+                let _ = give.send(reader);
+                exchange.push(waits.clone(), |(), _| Ok(()));
             }
         }
     }));
@@ -317,6 +319,7 @@ fn a_stream_is_asked_for_at_the_first_read_and_not_at_all_after_the_answer() {
     expect_continue(&mut client);
     client.send("hello");
     assert_eq!(collects.wait_for(PATIENCE).unwrap().unwrap().unwrap(), b"hello");
+    waiting.recv_timeout(PATIENCE).unwrap().complete(()).unwrap();
     assert_eq!(client.reply().head.status, 200);
     host.end();
 }
@@ -400,6 +403,7 @@ fn a_body_has_its_own_time_between_its_pieces_and_in_all() {
         let mut client = host.connect();
         client.send(post(target, "Content-Length: 5\r\n"));
         for byte in ["h", "e", "l", "l", "o"] {
+            // The slowness itself.
             std::thread::sleep(short / 3);
             client.send(byte);
         }

@@ -4,9 +4,10 @@
 mod support;
 
 use std::io::Write as _;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use support::{Host, Wire};
+use support::{Host, PATIENCE, Wire};
 use tidegate::http::{ExchangeContext, HeadLimits, Reply, Settings, body_stream};
 use tidegate::poller::Reason;
 use tidegate::task::Series;
@@ -82,8 +83,9 @@ fn a_thousand_clients_that_leave_in_the_middle_of_a_reply_are_forgotten() {
 fn slow_heads_slow_bodies_and_slow_readers_are_given_up_each_for_itself() {
     let host = host();
     std::thread::scope(|scope| {
+        let (tell, given_up) = mpsc::channel();
         for nth in 0..30 {
-            let host = &host;
+            let (host, tell) = (&host, tell.clone());
             scope.spawn(move || {
                 let mut client = Wire::connect_with_window(host.address, 4_096);
                 match nth % 3 {
@@ -98,18 +100,21 @@ fn slow_heads_slow_bodies_and_slow_readers_are_given_up_each_for_itself() {
                     }
                     _ => {
                         client.ask("/big", "");
-                        std::thread::sleep(Duration::from_millis(900));
+                        // It takes nothing at all.
+                        client.await_left();
                         client.drain();
                     }
                 }
+                let _ = tell.send(());
             });
         }
-        for _ in 0..10 {
+        is_well(&host);
+        for _ in 0..30 {
+            given_up.recv_timeout(PATIENCE).expect("it is given up");
             is_well(&host);
-            std::thread::sleep(Duration::from_millis(50));
         }
     });
-    let (_, connections) = host.records.connections(40);
+    let (_, connections) = host.records.connections(61);
     let late = connections.iter().filter(|entry| entry.record.end.reason == Reason::Timeout).count();
     assert!(late >= 30, "{late}");
     host.end();

@@ -12,17 +12,14 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{Pki, pair};
 use raw::RawClient;
-use support::{Records, Wire, program};
+use support::{Host, program};
 use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server, Settings};
-use tidegate::net::Listeners;
 use tidegate::net::tls::ServerTls;
 use tidegate::poller::{Config, End, Reason};
-use tidegate::record::{Sink, Sinks};
 use tidegate::task::Series;
 use tidegate_meter::scratch::{self, Scratch};
 
@@ -61,12 +58,8 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
         .alpn(["http/1.1"])
         .build()
         .unwrap();
-    let records = Records::default();
-    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
-    let sinks = Sinks::new([Arc::new(records.clone()) as Arc<dyn Sink>]);
-    let server = Server::builder(Echo).sinks(sinks).tls(&tls).start(listeners).unwrap();
-
-    let url = format!("https://localhost:{}/", server.address().port());
+    let host = Host::of(Server::builder(Echo).tls(&tls), 1);
+    let url = format!("https://localhost:{}/", host.address.port());
     let curl = || {
         let mut curl = program("curl");
         curl.args(["-sS", "--max-time", "60", "--ipv4", "--cacert"]).arg(path("chain.pem")).arg(&url);
@@ -78,7 +71,7 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
     assert!(sent == fs::read(path("file")).unwrap());
 
     // Plain HTTP where TLS is spoken: a word, and the end.
-    let mut plain = Wire::connect(server.address());
+    let mut plain = host.connect();
     plain.ask("/a?b", "");
     let told = plain.reply();
     plain.expect_end();
@@ -86,7 +79,7 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
     assert!(told.body_text().ends_with(" Try https://test/a?b\n"), "{}", told.body_text());
     assert_eq!(run(&mut curl()), b"hello\n");
 
-    let (exchanges, connections) = records.connections(4);
+    let (exchanges, connections) = host.records.connections(4);
     assert_eq!(exchanges.len(), 3);
     assert!(exchanges.iter().all(|record| record.end.reason == Reason::Ok));
     let turned_away: Vec<_> = connections.iter().filter(|entry| entry.exchanges == 0).collect();
@@ -99,25 +92,20 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
     assert_eq!((figures.ready, figures.failed, figures.answered_plainly), (3, 1, 1));
     let large = connections.iter().find(|entry| entry.record.plain_in > 3_000_000).unwrap();
     assert!(large.record.wire_in > large.record.plain_in && large.record.wire_out > large.record.plain_out);
-    server.handles().shutdown(Duration::ZERO);
-    server.join().unwrap();
 }
 
 #[test]
 fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     let ms = Duration::from_millis;
     let pki = Pki::new("slow");
-    let records = Records::default();
-    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
-    let sinks = Sinks::new([Arc::new(records.clone()) as Arc<dyn Sink>]);
     let settings = Settings { header_timeout: ms(800), ..Settings::default() };
     let config = Config { handshake_timeout: Some(ms(2_500)), ..Config::default() };
-    let server = Server::builder(Echo).sinks(sinks).settings(settings).config(config);
-    let server = server.tls(&pair(&pki).0).start(listeners).unwrap();
+    let builder = Server::builder(Echo).settings(settings).config(config);
+    let host = Host::of(builder.tls(&pair(&pki).0), 1);
 
     // Slow, each in its time, which is longer together than a head may take.
     let slowly = || {
-        let mut client = RawClient::connect(server.address(), &pki);
+        let mut client = RawClient::connect(host.address, &pki);
         let hello = client.words();
         let (first, rest) = hello.split_at(100);
         client.stream.write_all(first).unwrap();
@@ -131,7 +119,7 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     served.say(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let reply = String::from_utf8(served.rest().unwrap()).unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("hello\n"), "{reply}");
-    let (exchanges, connections) = records.connections(1);
+    let (exchanges, connections) = host.records.connections(1);
     assert_eq!((exchanges[0].end.reason, connections[0].record.end.reason), (Reason::Ok, Reason::Ok));
     assert!(connections[0].record.handshake.as_ref().unwrap().took.unwrap() >= ms(850));
 
@@ -150,13 +138,13 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     leaves.leave();
     leaves.rest().unwrap();
     // A handshake that never ends.
-    let mut never = RawClient::connect(server.address(), &pki);
+    let mut never = RawClient::connect(host.address, &pki);
     let hello = never.words();
     never.stream.write_all(&hello[..50]).unwrap();
     let mut end = Vec::new();
     std::io::Read::read_to_end(&mut never.stream, &mut end).unwrap();
     assert!(end.is_empty());
-    let (exchanges, connections) = records.connections(5);
+    let (exchanges, connections) = host.records.connections(5);
     let ends: Vec<_> =
         connections.iter().skip(1).map(|entry| (entry.record.end.reason, entry.record.phase)).collect();
     assert_eq!(
@@ -170,6 +158,4 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     );
     assert_eq!((exchanges[1].end.reason, exchanges[2].end.reason), (Reason::Timeout, Reason::Abort));
     assert!(exchanges[2].total < ms(500), "{:?}", exchanges[2].total);
-    server.handles().shutdown(Duration::ZERO);
-    server.join().unwrap();
 }

@@ -1,12 +1,12 @@
 //! What the router costs in memory: nothing, where there are no parameters.
 #![cfg(feature = "router")]
 
+#[path = "../poller/tests/counting/mod.rs"]
+mod counting;
 mod router_support;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use router_support::Web;
@@ -16,29 +16,6 @@ use tidegate::http::{Reply, Settings, serve};
 use tidegate::net::Listeners;
 use tidegate::poller::Config;
 use tidegate::record::Sinks;
-
-/// Counts what is allocated in the whole process.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on as it came to the system's allocator, which keeps the contract; counting touches no
-// memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const REQUESTS: u64 = 2_000;
 
@@ -51,9 +28,9 @@ fn allocations(address: SocketAddr, target: &str) -> f64 {
         assert_eq!(wire.reply().body_text(), "hello\n");
     };
     (0..100).for_each(|_| ask());
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::of_all_threads();
     (0..REQUESTS).for_each(|_| ask());
-    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / REQUESTS as f64
+    (counting::of_all_threads() - before) as f64 / REQUESTS as f64
 }
 
 #[test]

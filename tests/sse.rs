@@ -2,13 +2,15 @@
 #![cfg(feature = "sse")]
 
 mod sse_support;
+mod support;
 
 use std::io::Write as _;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sse_support::{Listener, PATIENCE, Running, await_subscribers, await_that, topics};
+use sse_support::{Listener, Running, await_subscribers, topics};
+use support::{PATIENCE, await_that};
 use tidegate::http::Settings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::{Budget, Limit, Reason};
@@ -335,6 +337,7 @@ fn who_is_held_back_by_a_budget_is_told_apart_from_who_is_slow() {
     while hub.figures().subscribers > 0 {
         number += 1;
         hub.publish("t", large(number)).unwrap();
+        // Faster than the rate, and slower than a client that is not held back.
         thread::sleep(Duration::from_millis(20));
     }
     let record = running.record();
@@ -441,7 +444,7 @@ fn who_is_held_back_for_long_gets_only_the_latest() {
     listener.await_text(&": \n\n".repeat(2));
     publish(&hub, "t", 3..=100);
     await_that("they are conflated", || (hub.figures().conflated == 98).then_some(()));
-    rate.set(1_000.0);
+    rate.set_rate(1_000.0);
     assert_eq!(listener.data(1), ["100"]);
     assert_eq!(hub.figures().cut_throttled, 0);
     running.stop(Duration::ZERO);
@@ -582,7 +585,7 @@ fn one_client_cannot_take_all_topics() {
 
 #[test]
 fn a_topic_can_be_forgotten() {
-    let hub = Hub::builder().topics_max(2).build();
+    let hub = Hub::builder().max_topics(2).build();
     let running = Running::of(&hub);
     publish(&hub, "a", 1..=1);
     publish(&hub, "b", 2..=2);
@@ -605,7 +608,7 @@ fn a_topic_can_be_forgotten() {
 
 #[test]
 fn topics_are_bounded() {
-    let hub = Hub::builder().topics_max(2).build();
+    let hub = Hub::builder().max_topics(2).build();
     let running = Running::of(&hub);
     let kept = [Listener::connect(running.address, "/a", ""), Listener::connect(running.address, "/b", "")];
     await_subscribers(&hub, 2);

@@ -2,13 +2,15 @@
 #![cfg(feature = "sse")]
 
 mod sse_support;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sse_support::{PATIENCE, Running, await_subscribers};
+use sse_support::{Running, await_subscribers};
+use support::{PATIENCE, await_that};
 use tidegate::http::{get, post};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{
@@ -147,11 +149,7 @@ fn a_silent_stream_is_given_up_and_begun_anew() {
     let idle_timeout = Some(Duration::from_millis(100));
     let events = source(running.address, EventSourceSettings { idle_timeout, ..quick() });
     let waiting = runtime.spawn(events.next());
-    let began = Instant::now();
-    while hub.figures().subscribed < 3 {
-        assert!(began.elapsed() < PATIENCE);
-        thread::sleep(Duration::from_millis(2));
-    }
+    await_that("it has begun anew twice", || (hub.figures().subscribed >= 3).then_some(()));
     hub.publish("t", Event::data("at last")).unwrap();
     // It may be between two streams just then; the ring has it, but a client without an id asks for nothing.
     let published = thread::spawn({
@@ -159,6 +157,7 @@ fn a_silent_stream_is_given_up_and_begun_anew() {
         move || {
             while hub.figures().delivered == 0 {
                 hub.publish("t", Event::data("at last")).unwrap();
+                // How often it is said anew.
                 thread::sleep(Duration::from_millis(20));
             }
         }
@@ -181,12 +180,7 @@ fn who_stops_waiting_loses_nothing_and_two_cannot_wait_at_once() {
         // Nothing has been published: whoever waits gives up, at whatever stage of connecting and reading it is.
         let given_up = runtime.run(events.next().timeout(short)).unwrap();
         assert!(matches!(given_up, Err(Elapsed)), "{given_up:?}");
-        let began = Instant::now();
-        // It lets go in its own time.
-        while events.last_event_id().is_none() {
-            assert!(began.elapsed() < PATIENCE);
-            thread::yield_now();
-        }
+        await_that("it lets go in its own time", || events.last_event_id());
         if number == 1 {
             await_subscribers(&hub, 1);
         }

@@ -3,6 +3,7 @@
 #![cfg(feature = "sse")]
 
 mod sse_support;
+mod support;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sse_support::*;
+use support::{PATIENCE, await_that};
 use tidegate::http::Reply;
 use tidegate::poller::Reason;
 use tidegate::runtime::Runtime;

@@ -2,52 +2,21 @@
 //! allocated.
 #![cfg(feature = "sse")]
 
+#[path = "../poller/tests/counting/mod.rs"]
+mod counting;
 mod sse_support;
+mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read as _;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use sse_support::*;
+use support::{PATIENCE, await_that};
 use tidegate::http::{Server, Settings};
 use tidegate::net::Listeners;
 use tidegate::sse::{Event, Hub};
 use tidegate_meter::sys::raise_open_files;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-/// What the allocator of the system takes for so many bytes: 8 of its own, in steps of 16, at least 32.
-const fn taken(bytes: usize) -> usize {
-    let with_own = (bytes + 8).next_multiple_of(16);
-    if with_own < 32 { 32 } else { with_own }
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(taken(layout.size()), Relaxed);
-        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(taken(layout.size()), Relaxed);
-        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(taken(size), Relaxed);
-        LIVE.fetch_sub(taken(layout.size()), Relaxed);
-        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// With the one before them a power of two: what grows by doubling is full.
 const SUBSCRIBERS: usize = 1_023;
@@ -84,11 +53,11 @@ fn a_subscriber_takes_two_kilobytes_at_most_and_no_more_once_it_was_sent_events(
     await_subscribers(&hub, 1);
     hub.publish("all", Event::data("warm")).unwrap();
     await_text(&mut clients, b"warm");
-    let before = LIVE.load(Relaxed);
+    let before = counting::taken_bytes();
     clients.extend((0..SUBSCRIBERS).map(|_| connect()));
     await_text(&mut clients[1..], b": \n\n");
     await_subscribers(&hub, SUBSCRIBERS as u64 + 1);
-    let idle = LIVE.load(Relaxed) - before;
+    let idle = counting::taken_bytes() - before;
     for round in 0..20 {
         let data = format!("{:<100}", format!("event {round}."));
         hub.publish("all", Event::data(data)).unwrap();
@@ -98,7 +67,7 @@ fn a_subscriber_takes_two_kilobytes_at_most_and_no_more_once_it_was_sent_events(
     await_that("nothing is under way", || {
         (hub.figures().delivered == 21 + 20 * SUBSCRIBERS as u64).then_some(())
     });
-    let after = LIVE.load(Relaxed) - before;
+    let after = counting::taken_bytes() - before;
     let (idle, after) = (idle as f64 / SUBSCRIBERS as f64, after as f64 / SUBSCRIBERS as f64);
     println!("{idle:.0} bytes for each subscriber idle, {after:.0} after it was sent events");
     assert!(idle < 2_000.0 && after < 2_000.0, "{idle:.0} {after:.0}");

@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sse_support::{Exchange, Listener, Running, await_subscribers, await_that};
-use support::{Nginx, program};
+use sse_support::{Exchange, Listener, Running, await_subscribers};
+use support::{Nginx, await_that, program};
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::codec::target::Target;
 use tidegate::http::{Body, Reply, StreamBody};

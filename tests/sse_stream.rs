@@ -2,12 +2,14 @@
 #![cfg(feature = "sse")]
 
 mod sse_support;
+mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use sse_support::{Exchange, Listener, PATIENCE, Running, await_that};
+use sse_support::{Exchange, Listener, Running};
+use support::{PATIENCE, await_that};
 use tidegate::runtime::RuntimeHandle;
 use tidegate::sse::{Bound, Delivery, Event, EventWriter, stream, stream_with};
 use tidegate::task::{Cancellation, Continuation, Series, Task, future, sleep};
@@ -29,7 +31,7 @@ fn a_task_writes_tokens_and_the_client_has_each_at_once() {
     let (running, writers) = hand_out(4);
     let mut listener = Listener::connect(running.address, "/", "");
     let writer = writers.recv_timeout(PATIENCE).unwrap();
-    let runtime = running.server.runtime();
+    let runtime = running.runtime();
     for token in 0..100 {
         runtime.spawn(writer.send(&Event::data(token.to_string()))).wait().unwrap().unwrap();
         assert_eq!(listener.next().unwrap().data, token.to_string());
@@ -45,7 +47,7 @@ fn a_writer_waits_for_a_slow_client_and_nothing_is_lost() {
     let slow = connect_with_small_window(running.address, 32 * 1024).unwrap();
     let mut slow = Listener::silent(slow, "/", "");
     let writer = writers.recv_timeout(PATIENCE).unwrap();
-    let runtime = running.server.runtime();
+    let runtime = running.runtime();
     let text = "x".repeat(4_000);
     let written = Arc::new(AtomicUsize::new(0));
     let (counts, here) = (written.clone(), runtime.clone());
@@ -63,6 +65,7 @@ fn a_writer_waits_for_a_slow_client_and_nothing_is_lost() {
     // It comes to a stop: what lies in the kernel and 8 more.
     let mut last = usize::MAX;
     await_that("the writer waits", || {
+        // That nothing happens is no event: a tenth of a second without one more counts as that.
         std::thread::sleep(Duration::from_millis(100));
         let now = written.load(Ordering::SeqCst);
         (std::mem::replace(&mut last, now) == now && now > 8).then_some(())

@@ -42,6 +42,7 @@ fn valgrind_finds_nothing_lost() {
             child.kill().unwrap();
             panic!("valgrind was not done after {VALGRIND_MAX:?}: {}", said.join().unwrap().unwrap());
         }
+        // A process gives no event that can be waited for with a deadline.
         std::thread::sleep(Duration::from_millis(20));
     };
     let said = said.join().unwrap().unwrap();

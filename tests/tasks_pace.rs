@@ -43,6 +43,7 @@ fn the_rate_is_kept_in_real_seconds() {
     let budget = budget(Some(1_000_000));
     let start = Instant::now();
     let handles = [1_000, 5_000].map(|units| runtime.start(again(budget.clone(), units)));
+    // The time that is measured.
     thread::sleep(Duration::from_secs(2));
     let sums = handles.map(|handle| {
         handle.cancel();
@@ -145,6 +146,7 @@ fn two_runtimes_share_a_budget() {
     let runtimes = [runtime(), runtime()];
     let budget = budget(Some(1_000_000));
     let handles = runtimes.each_ref().map(|runtime| runtime.start(again(budget.clone(), 2_000)));
+    // The time that is measured.
     thread::sleep(Duration::from_secs(2));
     let [one, two] = handles.map(|handle| {
         handle.cancel();
@@ -198,6 +200,7 @@ fn ticks_do_not_drift_and_are_never_made_up_for() {
     let ticks = Ticks::every(Duration::from_millis(10)).for_each(move |tick| {
         noted.lock().unwrap().push(tick);
         if tick.number == 5 {
+            // Longer than three ticks are apart.
             thread::sleep(Duration::from_millis(35));
         }
         if tick.number >= 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

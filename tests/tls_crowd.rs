@@ -4,6 +4,8 @@
 // Shared with the other tests of TLS, which use all of it.
 #![allow(dead_code)]
 
+#[path = "../poller/tests/counting/mod.rs"]
+mod counting;
 #[path = "tls/pki.rs"]
 mod pki;
 #[path = "tls/poller.rs"]
@@ -11,11 +13,9 @@ mod poller;
 #[path = "tls/raw.rs"]
 mod raw;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tidegate::poller::{Config, End, Reason};
@@ -24,33 +24,6 @@ use tidegate_meter::sys::raise_open_files;
 use pki::{Pki, pair};
 use poller::{PATIENCE, Part, Running};
 use raw::RawClient;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(size, Relaxed);
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const CROWD: usize = 1_000;
 
@@ -92,7 +65,7 @@ fn a_thousand_callers_that_do_not_go_on_cost_little_and_keep_nobody_out() {
     let hello = RawClient::connect(serving.address, &pki).words();
     serving.record();
     for words in [&b""[..], &hello[..hello.len() - 1], &hello] {
-        let before = LIVE.load(Relaxed);
+        let before = counting::live_bytes();
         let callers = crowd(&serving, words);
         let asking = Running::connect(
             serving.address,
@@ -101,7 +74,7 @@ fn a_thousand_callers_that_do_not_go_on_cost_little_and_keep_nobody_out() {
             Part::SaysAndCloses(Arc::new(b"hello".to_vec())),
         );
         assert_eq!(asking.record().end, End::local(Reason::Ok), "somebody else is served");
-        let each = (LIVE.load(Relaxed).saturating_sub(before)) / CROWD;
+        let each = (counting::live_bytes().saturating_sub(before)) / CROWD;
         println!("{each} bytes for each caller that said {} bytes", words.len());
         assert!(each < 12_000, "{each}");
         drop(asking);
@@ -111,7 +84,7 @@ fn a_thousand_callers_that_do_not_go_on_cost_little_and_keep_nobody_out() {
             ends.push(serving.record().end);
         }
         assert_eq!(ends.iter().filter(|end| **end == End::peer(Reason::Abort)).count(), CROWD);
-        let left = LIVE.load(Relaxed).saturating_sub(before) / CROWD;
+        let left = counting::live_bytes().saturating_sub(before) / CROWD;
         assert!(left < 500, "{left}");
     }
     let figures = server.figures();

@@ -32,12 +32,12 @@ fn datagrams_of_all_sizes_come_whole() {
     for length in [0, 1, 1_472, 1_473, 9_000, 40_000, IPV4_MAX] {
         let bytes = random_bytes(length);
         let waiting = runtime.spawn(b.receive().timeout(PATIENCE));
-        runtime.run(a.send_to(bytes.clone(), b.local_address())).unwrap().unwrap();
+        runtime.run(a.send_to(bytes.clone(), b.address())).unwrap().unwrap();
         let datagram = waiting.wait_for(PATIENCE).unwrap().unwrap().unwrap();
-        assert_eq!((datagram.from, datagram.bytes.len()), (a.local_address(), length));
+        assert_eq!((datagram.from, datagram.bytes.len()), (a.address(), length));
         assert!(datagram.bytes == bytes);
     }
-    let error = runtime.run(a.send_to(random_bytes(70_000), b.local_address())).unwrap().unwrap_err();
+    let error = runtime.run(a.send_to(random_bytes(70_000), b.address())).unwrap().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
 }
 
@@ -47,7 +47,7 @@ fn what_has_come_before_is_received_at_once_and_in_order() {
     let socket = bind(&runtime.handle());
     let plain = Plain::bind(here()).unwrap();
     for n in 0..10u8 {
-        plain.send_to(&[n], socket.local_address()).unwrap();
+        plain.send_to(&[n], socket.address()).unwrap();
     }
     for n in 0..10u8 {
         let datagram = runtime.run(socket.receive()).unwrap().unwrap();
@@ -62,7 +62,7 @@ fn tasks_that_wait_are_served_one_datagram_each() {
     let waiting: Vec<_> = (0..200).map(|_| runtime.spawn(socket.receive())).collect();
     let plain = Plain::bind(here()).unwrap();
     for n in 0..200u8 {
-        plain.send_to(&[n], socket.local_address()).unwrap();
+        plain.send_to(&[n], socket.address()).unwrap();
     }
     let mut seen = HashSet::new();
     for waiting in waiting {
@@ -79,7 +79,7 @@ fn receiving_times_out_and_loses_nothing() {
     let error = runtime.run(socket.receive().timeout(Duration::from_millis(30))).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(began.elapsed() >= Duration::from_millis(30));
-    Plain::bind(here()).unwrap().send_to(b"later", socket.local_address()).unwrap();
+    Plain::bind(here()).unwrap().send_to(b"later", socket.address()).unwrap();
     assert_eq!(runtime.run(socket.receive().timeout(PATIENCE)).unwrap().unwrap().bytes, b"later");
 }
 
@@ -91,7 +91,7 @@ fn a_cancelled_task_takes_no_datagram() {
     let second = runtime.spawn(socket.receive());
     first.cancel();
     assert_eq!(first.wait_for(PATIENCE).unwrap().unwrap_err(), WaitError::Dropped);
-    Plain::bind(here()).unwrap().send_to(b"one", socket.local_address()).unwrap();
+    Plain::bind(here()).unwrap().send_to(b"one", socket.address()).unwrap();
     assert_eq!(second.wait_for(PATIENCE).unwrap().unwrap().unwrap().bytes, b"one");
 
     // Before it starts: the series was cancelled while another task ran.
@@ -101,7 +101,7 @@ fn a_cancelled_task_takes_no_datagram() {
     handle.cancel();
     assert!(handle.wait_for(PATIENCE).unwrap().unwrap().outcome.is_err());
     // After it is done: nothing happens.
-    Plain::bind(here()).unwrap().send_to(b"two", socket.local_address()).unwrap();
+    Plain::bind(here()).unwrap().send_to(b"two", socket.address()).unwrap();
     let done = runtime.spawn(socket.receive());
     while !done.is_done() {
         std::thread::yield_now();
@@ -128,7 +128,7 @@ fn a_runtime_that_goes_away_ends_what_waits() {
 fn the_last_handle_closes_the_socket() {
     let runtime = Runtime::new().unwrap();
     let socket = bind(&runtime.handle());
-    let address = socket.local_address();
+    let address = socket.address();
     let waiting = runtime.spawn(socket.receive());
     drop(socket);
     Plain::bind(here()).unwrap().send_to(b"still open", address).unwrap();

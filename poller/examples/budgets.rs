@@ -6,6 +6,8 @@
 //! connection is given what it spends through. The main thread changes rates, and prints what each reader got.
 //! `docs/tutorial/03-budgets.md` explains it.
 
+mod help;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -159,6 +161,9 @@ fn watch(what: &str, readers: &[Reader]) {
 }
 
 fn main() -> io::Result<()> {
+    if help::is_asked(include_str!("budgets.rs")) {
+        return Ok(());
+    }
     let house = House::new();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let server = listener.local_addr()?;

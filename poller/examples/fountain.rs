@@ -5,6 +5,8 @@
 //!
 //! `docs/tutorial/02-embed-the-poller.md` explains it step by step.
 
+mod help;
+
 use std::io;
 use std::net::TcpListener;
 use std::thread;
@@ -162,6 +164,9 @@ fn report(record: &ConnectionRecord) {
 }
 
 fn main() -> io::Result<()> {
+    if help::is_asked(include_str!("fountain.rs")) {
+        return Ok(());
+    }
     let rates =
         Rates { each: Limit::new("each", Some(EACH)), total: Budget::builder("total").rate(TOTAL).build() };
     let listener = TcpListener::bind("127.0.0.1:7007")?;

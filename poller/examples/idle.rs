@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p tidegate-poller --example idle [connections]`
 
+mod help;
+
 use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -41,6 +43,9 @@ fn anonymous_kib() -> io::Result<u64> {
 }
 
 fn main() -> io::Result<()> {
+    if help::is_asked(include_str!("idle.rs")) {
+        return Ok(());
+    }
     let count: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(4_000);
     let listener = sys::listen_tcp("127.0.0.1:0".parse().map_err(io::Error::other)?, 4_096, false)?;
     let address = listener.local_addr()?;

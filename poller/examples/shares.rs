@@ -5,6 +5,8 @@
 //! The tenants have 120, 60 and 20 sockets, spread over both pollers; their shares follow the weights all the same. The
 //! second round adds 99 idle tenants of weight 7, which change nothing.
 
+mod help;
+
 use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -57,6 +59,9 @@ struct Tenant {
 }
 
 fn main() -> std::io::Result<()> {
+    if help::is_asked(include_str!("shares.rs")) {
+        return Ok(());
+    }
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5);
     let mut threads = Vec::new();
     let mut handles = Vec::new();

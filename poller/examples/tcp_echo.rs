@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p tidegate-poller --example tcp_echo [address]`, then `nc localhost 7007`.
 
+mod help;
+
 use tidegate_poller::{Acceptor, Admission, Config, ConnectionRecord, Io, Peer, Poller, Session, sys};
 
 struct Echo;
@@ -51,6 +53,9 @@ fn report(record: &ConnectionRecord) {
 }
 
 fn main() -> std::io::Result<()> {
+    if help::is_asked(include_str!("tcp_echo.rs")) {
+        return Ok(());
+    }
     let address = std::env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7007"));
     let address = address.parse().map_err(std::io::Error::other)?;
     let listener = sys::listen_tcp(address, 1024, false)?;

@@ -22,6 +22,9 @@ pub struct Root {
 
 impl Root {
     /// Opens the directory at `path`.
+    ///
+    /// # Errors
+    /// As the kernel's: there is none, it is no directory, or may not be opened.
     pub fn open(path: &Path) -> io::Result<Root> {
         let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
         // A sandbox that does not know the call says EPERM. Asked once and of the root: of a file below it, a file
@@ -39,6 +42,9 @@ impl Root {
     ///
     /// `cached_only` fails with [`WouldBlock`](io::ErrorKind::WouldBlock) where the disk would have to be asked for
     /// the path: the caller then opens again, off the poller, without it.
+    ///
+    /// # Errors
+    /// There is none, it lies outside (by whatever link), or may not be opened.
     pub fn file(&self, path: &Path, cached_only: bool) -> io::Result<File> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         match (self.walks, cached_only) {

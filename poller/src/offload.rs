@@ -39,6 +39,9 @@ impl Offload {
     }
 
     /// Queues a job. One that panics is logged, and takes nothing with it.
+    ///
+    /// # Errors
+    /// As many jobs wait as may (1,024).
     pub fn submit(&self, job: Job) -> Result<(), Full> {
         self.0.0.submit(job)
     }

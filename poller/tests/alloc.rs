@@ -1,9 +1,8 @@
 //! Writing allocates nothing: a counting allocator around turns of the loop.
 
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -12,33 +11,6 @@ use support::TempFile;
 use tidegate_poller::{
     Budget, Config, ConnectionRecord, Direction, Io, Limit, Poller, Pull, Role, Session, Source,
 };
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps to the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps to the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps to the contract of `realloc`, which is the same.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 enum Feed {
     File(Arc<std::fs::File>, u64),
@@ -141,11 +113,11 @@ fn paced_allocations(
     let mut last = 0;
     // How far it is can be asked only by a submission, which allocates: once in a few turns, and not counted.
     while last < expected {
-        let before = ALLOCATIONS.get();
+        let before = counting::of_this_thread();
         for _ in 0..4 {
             poller.turn(Some(std::time::Duration::from_millis(1))).unwrap();
         }
-        let during = ALLOCATIONS.get() - before;
+        let during = counting::of_this_thread() - before;
         let count = warm.get_or_insert(0);
         if last > expected / 10 {
             *count += during;

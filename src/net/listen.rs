@@ -27,6 +27,10 @@ const BACKLOG: u32 = 4_096;
 impl Listeners {
     /// Listens at `address` with `count` sockets, among which the kernel shares out the callers. With port 0 the
     /// kernel picks one.
+    ///
+    /// # Errors
+    /// As the kernel's: the address is in use, is none of this machine's, or its port wants more rights; the words
+    /// say which.
     pub fn bind(address: SocketAddr, count: usize) -> Result<Listeners, ListenError> {
         let fail = |error| ListenError { address, error };
         if count <= 1 {

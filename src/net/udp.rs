@@ -35,9 +35,9 @@ const WAITING_MAX: usize = 16_384;
 /// let here = UdpSocket::bind(&runtime.handle(), "127.0.0.1:0".parse()?)?;
 /// let there = UdpSocket::bind(&runtime.handle(), "127.0.0.1:0".parse()?)?;
 /// let received = runtime.spawn(there.receive().timeout(Duration::from_secs(5)));
-/// runtime.run(here.send_to("hello", there.local_address()))??;
+/// runtime.run(here.send_to("hello", there.address()))??;
 /// let datagram = received.wait()??;
-/// assert_eq!((&datagram.bytes[..], datagram.from), (&b"hello"[..], here.local_address()));
+/// assert_eq!((&datagram.bytes[..], datagram.from), (&b"hello"[..], here.address()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -74,7 +74,7 @@ impl UdpSocket {
     }
 
     /// Where it is bound.
-    pub fn local_address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.0.local
     }
 

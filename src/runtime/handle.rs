@@ -98,6 +98,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Runtime {
     /// A runtime with one poller and a computing thread for each CPU.
+    ///
+    /// # Errors
+    /// When a thread cannot be started or a poller not be made: no descriptor or no memory is left.
     pub fn new() -> io::Result<Runtime> {
         Runtime::builder().build()
     }
@@ -156,6 +159,9 @@ impl Runtime {
     /// Stops: the pollers close their listeners at once, and nothing more is started. What runs, and the exchanges of
     /// callers that are in, have until `grace` is over to end, and are cut then, their `finally` included. Returns when all
     /// threads have ended.
+    ///
+    /// # Errors
+    /// On one of its own threads, and within a callback of a series, at once: it would wait for itself.
     pub fn stop(mut self, grace: Duration) -> Result<(), OwnThread> {
         self.core.check_wait()?;
         self.end(grace);
@@ -253,6 +259,9 @@ impl RuntimeHandle {
     }
 
     /// Whether the calling thread is none of this runtime's, and so may wait for what they do.
+    ///
+    /// # Errors
+    /// It is one of them, or within a callback of a series.
     pub fn check_thread(&self) -> Result<(), OwnThread> {
         match RUNTIME.try_with(Cell::get) {
             Ok(id) if id == self.0.id => Err(OwnThread),

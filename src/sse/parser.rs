@@ -106,6 +106,9 @@ impl Parser {
     }
 
     /// Has `each` told of each event that is complete now. After an error there is nothing more to be had.
+    ///
+    /// # Errors
+    /// A line or an event is longer than the limits allow.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Message)) -> Result<(), TooLong> {
         if let Some(failed) = self.failed {
             return Err(failed);

@@ -30,7 +30,7 @@ impl EventRate {
     }
 
     /// Changes the rate. Holds within 0.2 s.
-    pub fn set(&self, per_second: f64) {
+    pub fn set_rate(&self, per_second: f64) {
         self.0.interval_ns.store(interval_ns(per_second), Ordering::Relaxed);
     }
 }
@@ -131,7 +131,7 @@ mod tests {
         pace.allow(at(0)).unwrap();
         pace.spend();
         assert_eq!(pace.allow(at(10_000)), Err(at(10_200)));
-        rate.set(1_000.0);
+        rate.set_rate(1_000.0);
         assert!(pace.allow(at(10_200)).is_ok());
     }
 }

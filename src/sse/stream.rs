@@ -85,6 +85,9 @@ impl EventWriter {
     }
 
     /// Writes an event if there is room; false: there is none.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
     pub fn try_send(&self, event: &Event) -> Result<bool, ReaderGone> {
         let waiting = self.desk.lock();
         if waiting.reader_gone {

@@ -38,6 +38,9 @@ pub struct Dropped;
 
 impl<C> Ended<C> {
     /// The context of a series that went well.
+    ///
+    /// # Errors
+    /// It did not; the context is dropped.
     pub fn into_result(self) -> Result<C, SeriesError> {
         self.outcome.map(|()| self.context)
     }

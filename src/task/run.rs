@@ -114,6 +114,9 @@ impl<O: Send + 'static> TaskHandle<O> {
     }
 
     /// Waits for at most so long; then gives itself back.
+    ///
+    /// # Errors
+    /// Not done by then: the handle comes back. Within, [`WaitError`] as from [`wait`](TaskHandle::wait), at once.
     pub fn wait_for(self, time: Duration) -> Result<Result<O, WaitError>, TaskHandle<O>> {
         if self.runtime.check_wait().is_err() {
             return Ok(Err(WaitError::OwnThread));

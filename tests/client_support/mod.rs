@@ -1,25 +1,24 @@
 //! Servers made of plain sockets, that say what a test has them say, and a client to ask them.
 
-// Each test binary uses its part of this.
-#![allow(dead_code)]
+// Each test binary uses its part of this, and may have another that shares a file with it.
+#![allow(dead_code, clippy::duplicate_mod)]
 
-#[path = "../protocol_support/keeps.rs"]
+#[path = "../support/keeps.rs"]
 mod keeps;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 pub(crate) use keeps::Keeps;
+pub(crate) use waiting::PATIENCE;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tidegate::http::client::Proxies;
 use tidegate::http::{Client, ClientError, ClientSettings, RequestTask, Response};
 use tidegate::runtime::Runtime;
-
-/// Longer than anything should take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server whose connections are each handled by a thread with this function, which is told their number, from 0. It ends
 /// with the test's process.

@@ -1,24 +1,24 @@
 //! What the tests of custom protocols share: a codec, a place for records, peers made of plain sockets.
 
-// Each test binary uses its part of this.
-#![allow(dead_code, unused_imports)]
+// Each test binary uses its part of this, and may have another that shares a file with it.
+#![allow(dead_code, unused_imports, clippy::duplicate_mod)]
 
+#[path = "../support/keeps.rs"]
 mod keeps;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 pub(crate) use keeps::Keeps;
+pub(crate) use waiting::PATIENCE;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate::net::Listeners;
 use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
 use tidegate::record::Words;
 use tidegate::task::SeriesError;
-
-/// Longer than anything should take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Four bytes of length, then so many bytes. A length from 2^24 on is not the protocol.
 #[derive(Clone, Default)]

@@ -3,23 +3,16 @@
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::process::Output;
-use std::time::Duration;
 
+use tidegate::http::Settings;
 use tidegate::http::router::{Router, Routes};
-use tidegate::http::{Server, Settings, serve};
-use tidegate::net::Listeners;
-use tidegate::poller::Config;
-use tidegate::record::Sinks;
 
-use crate::support::{Reply, Wire, program};
+use crate::support::{Host, Reply, program};
 
-/// A router that serves. It stops with the test.
-pub(crate) struct Web {
-    server: Option<Server>,
-    pub(crate) address: SocketAddr,
-}
+/// A [`Host`] of a router. Nobody keeps its records, which would cost memory where that is measured.
+pub(crate) struct Web(Host);
 
 impl Web {
     pub(crate) fn of(describe: impl FnOnce(&mut Routes<'_>)) -> Web {
@@ -28,13 +21,7 @@ impl Web {
 
     pub(crate) fn with(settings: Settings, describe: impl FnOnce(&mut Routes<'_>)) -> Web {
         let router = Router::build(describe).unwrap();
-        let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
-        let server = serve(router, listeners, settings, Sinks::default(), 1_000, &Config::default()).unwrap();
-        Web { address: server.address(), server: Some(server) }
-    }
-
-    pub(crate) fn url(&self, target: &str) -> String {
-        format!("http://{}{target}", self.address)
+        Web(Host::unrecorded(settings, router))
     }
 
     pub(crate) fn get(&self, target: &str) -> Reply {
@@ -43,7 +30,7 @@ impl Web {
 
     /// One request on a connection of its own. `fields` are whole lines.
     pub(crate) fn ask(&self, method: &str, target: &str, fields: &str, body: &str) -> Reply {
-        let mut wire = Wire::connect(self.address);
+        let mut wire = self.connect();
         let length = match body.is_empty() {
             true => String::new(),
             false => format!("Content-Length: {}\r\n", body.len()),
@@ -68,15 +55,11 @@ impl Web {
     }
 }
 
-impl Drop for Web {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.handles().shutdown(Duration::ZERO);
-            let ended = server.join();
-            if !std::thread::panicking() {
-                ended.unwrap();
-            }
-        }
+impl Deref for Web {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
     }
 }
 

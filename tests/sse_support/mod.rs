@@ -3,37 +3,28 @@
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate::http::{ExchangeContext, Handler, Reply, Server, Settings, serve};
-use tidegate::net::Listeners;
+use tidegate::http::{ExchangeContext, Handler, Reply, Server, Settings};
 use tidegate::poller::{Config, SocketOptions};
-use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
+use tidegate::record::ExchangeRecord;
 use tidegate::sse::{Hub, Message, Parser};
 use tidegate::task::Series;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{Host, PATIENCE, await_that};
 
 pub(crate) type Exchange = Series<ExchangeContext>;
 
-/// A server, and what it records.
+/// A [`Host`] that soon feels it when a client does not read.
 pub(crate) struct Running {
-    pub(crate) server: Server,
-    pub(crate) address: SocketAddr,
-    pub(crate) exchanges: mpsc::Receiver<Arc<ExchangeRecord>>,
-}
-
-struct Records(mpsc::Sender<Arc<ExchangeRecord>>);
-
-impl Sink for Records {
-    fn exchange(&self, record: &Arc<ExchangeRecord>) {
-        let _ = self.0.send(record.clone());
-    }
-
-    fn connection(&self, _: &Arc<ConnectionEntry>) {}
+    host: Host,
+    /// How many records it has been asked for.
+    told: Cell<usize>,
 }
 
 impl Running {
@@ -47,23 +38,31 @@ impl Running {
     }
 
     pub(crate) fn with(handler: impl Handler + Clone + Send + 'static, settings: Settings) -> Running {
-        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
-        let (tell, exchanges) = mpsc::channel();
-        let sinks = Sinks::new([Arc::new(Records(tell)) as Arc<dyn Sink>]);
         // So that little lies in the kernel when a client does not read.
         let socket = SocketOptions { send_buffer: Some(32 * 1024), ..SocketOptions::default() };
         let config = Config { socket, ..Config::default() };
-        let server = serve(handler, listeners, settings, sinks, 10_000, &config).unwrap();
-        Running { address: server.address(), server, exchanges }
+        let host = Host::of(Server::builder(handler).settings(settings).config(config), 2);
+        Running { host, told: Cell::default() }
     }
 
-    pub(crate) fn stop(self, grace: Duration) {
-        self.server.handles().shutdown(grace);
-        self.server.join().unwrap();
-    }
-
+    /// The next exchange's.
     pub(crate) fn record(&self) -> Arc<ExchangeRecord> {
-        self.exchanges.recv_timeout(PATIENCE).expect("a record")
+        let told = self.told.replace(self.told.get() + 1);
+        self.records.exchanges(told + 1).swap_remove(told)
+    }
+
+    /// Stops, and waits for the end.
+    pub(crate) fn stop(mut self, grace: Duration) {
+        self.host.stop(grace);
+        self.host.join();
+    }
+}
+
+impl Deref for Running {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
     }
 }
 
@@ -208,19 +207,6 @@ impl Listener {
             let messages = &mut self.messages;
             self.parser.feed(&chunk, |message| messages.push_back(message)).unwrap();
         }
-    }
-}
-
-/// Looks until there is something, and fails at the deadline.
-pub(crate) fn await_that<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        // Figures give no event to wait on.
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

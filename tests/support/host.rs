@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{Handler, Server, Settings};
+use tidegate::http::{Handler, Server, ServerBuilder, Settings};
 use tidegate::net::Listeners;
-use tidegate::record::{Sink, Sinks};
+use tidegate::runtime::RuntimeHandle;
 
-use super::site::Records;
-use super::{PATIENCE, Reply, Wire};
+use super::{Keeps, PATIENCE, Reply, Wire};
 
-/// A server with a handler.
+/// A server. It stops with the test.
 pub(crate) struct Host {
-    pub(crate) records: Records,
+    pub(crate) records: Arc<Keeps>,
     pub(crate) address: SocketAddr,
     server: Option<Server>,
 }
@@ -24,26 +23,33 @@ impl Host {
     }
 
     pub(crate) fn with(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
-        let records = Records::default();
-        let sinks = Sinks::new([Arc::new(records.clone()) as Arc<dyn Sink>]);
-        Host::start(settings, sinks, records, handler)
+        Host::of(Server::builder(handler).settings(settings).max_connections(2_000), 2)
     }
 
     /// The same, but nobody keeps records: most exchanges go a shorter way then.
     pub(crate) fn unrecorded(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
-        Host::start(settings, Sinks::default(), Records::default(), handler)
+        let builder = Server::builder(handler).settings(settings).max_connections(2_000);
+        Host::started(builder.start(Host::listeners(2)).unwrap(), Arc::default())
     }
 
-    fn start(
-        settings: Settings,
-        sinks: Sinks,
-        records: Records,
-        handler: impl Handler + Clone + Send + 'static,
-    ) -> Host {
-        let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
-        let server = Server::builder(handler).settings(settings).sinks(sinks).max_connections(2_000);
-        let server = server.start(listeners).unwrap();
+    /// What is put together so, on so many pollers.
+    pub(crate) fn of(builder: ServerBuilder<impl Handler + Clone + Send + 'static>, pollers: usize) -> Host {
+        let (records, sinks) = Keeps::new();
+        Host::started(builder.sinks(sinks).start(Host::listeners(pollers)).unwrap(), records)
+    }
+
+    /// A server that has been started, and where its records go.
+    pub(crate) fn started(server: Server, records: Arc<Keeps>) -> Host {
         Host { records, address: server.address(), server: Some(server) }
+    }
+
+    /// On a port that the system chooses, so many.
+    pub(crate) fn listeners(count: usize) -> Listeners {
+        Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), count).unwrap()
+    }
+
+    pub(crate) fn runtime(&self) -> RuntimeHandle {
+        self.server.as_ref().unwrap().runtime()
     }
 
     pub(crate) fn connect(&self) -> Wire {
@@ -69,10 +75,15 @@ impl Host {
         self.server.as_ref().unwrap().handles().shutdown(grace);
     }
 
+    /// Waits for the end of the server.
+    pub(crate) fn join(&mut self) {
+        self.server.take().unwrap().join().unwrap();
+    }
+
     /// Stops, once all is done.
     pub(crate) fn end(mut self) {
         self.stop(PATIENCE);
-        self.server.take().unwrap().join().unwrap();
+        self.join();
     }
 }
 

@@ -9,7 +9,7 @@ use tidegate_meter::figures::Read;
 use tidegate_meter::reply::{Head, parse_head};
 use tidegate_meter::sys::{self, Clock};
 
-use super::PATIENCE;
+use super::{PATIENCE, await_that, kernel};
 
 /// One connection.
 pub(crate) struct Wire {
@@ -234,6 +234,18 @@ impl Wire {
                 Err(error) => panic!("neither bytes nor an end: {error}"),
             }
         }
+    }
+
+    /// Waits until the other end's program has read all that was sent, FIN included.
+    pub(crate) fn await_read(&self) {
+        let there = self.stream.peer_addr().expect("an address");
+        await_that("all is read", || kernel::all_is_read(self.local, there).then_some(()));
+    }
+
+    /// Waits until the other end has closed, and takes nothing of what it sent.
+    pub(crate) fn await_left(&self) {
+        let there = self.stream.peer_addr().expect("an address");
+        await_that("the other end closes", || kernel::is_left(self.local, there).then_some(()));
     }
 
     /// Stays quiet for so long; fails if anything comes, even an end.

@@ -1,16 +1,19 @@
 //! What the tests of tasks share. Waiting is always for something, up to a deadline.
 
-// Each test binary uses its part of this.
-#![allow(dead_code)]
+// Each test binary uses its part of this, and may have another that shares a file with it.
+#![allow(dead_code, unused_imports, clippy::duplicate_mod)]
+
+#[path = "../support/waiting.rs"]
+mod waiting;
+
+pub(crate) use waiting::{PATIENCE, Waits};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, mpsc};
 use std::time::{Duration, Instant};
 
-use tidegate::task::{Continuation, Parked, Task, TaskHandle, WaitError};
+use tidegate::task::{Continuation, Task, TaskHandle, WaitError};
 
-/// Longer than anything should take on a busy machine; what is awaited mostly comes at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any test waits.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
@@ -30,24 +33,6 @@ pub(crate) fn await_that(what: &str, mut look: impl FnMut() -> bool) {
     while !look() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
         std::thread::yield_now();
-    }
-}
-
-/// A task that waits until it is told what comes of it, or cancelled. It hands out where it waits.
-pub(crate) struct Waits<O>(pub(crate) mpsc::Sender<Parked<O>>);
-
-impl<O> Waits<O> {
-    pub(crate) fn new() -> (Waits<O>, mpsc::Receiver<Parked<O>>) {
-        let (tell, told) = mpsc::channel();
-        (Waits(tell), told)
-    }
-}
-
-impl<O: Send + 'static> Task for Waits<O> {
-    type Output = O;
-
-    fn dispatch(self, done: Continuation<O>) {
-        let _ = self.0.send(done.park());
     }
 }
 

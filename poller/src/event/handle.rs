@@ -52,6 +52,9 @@ impl std::error::Error for SubmitError {}
 
 impl Handle {
     /// Runs `work` on the poller's thread, in its next turn.
+    ///
+    /// # Errors
+    /// The poller has ended, or 65,536 submissions wait already; `work` is dropped.
     pub fn submit(&self, work: impl FnOnce(&mut Poller) + Send + 'static) -> Result<(), SubmitError> {
         self.shared.push(Work::Run(Box::new(work)))
     }
@@ -93,6 +96,9 @@ impl SocketHandle {
 
     /// Runs `work` with the session and its socket. To reach a session's own type, upcast:
     /// `(session as &mut dyn Any).downcast_mut::<Mine>()`.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`]. That the socket is gone is none: then `work` is dropped, unrun.
     pub fn submit(
         &self,
         work: impl FnOnce(&mut dyn Session, &mut Io<'_>) + Send + 'static,

@@ -314,6 +314,9 @@ impl Io<'_> {
 
     /// Runs `job`, which may block, off the poller. Its result comes to [`Session::offloaded`], if the socket is
     /// still there.
+    ///
+    /// # Errors
+    /// 1,024 jobs wait already.
     pub fn offload(
         &mut self,
         job: impl FnOnce() -> Box<dyn Any + Send> + Send + 'static,

@@ -78,6 +78,9 @@ enum Socket {
 
 impl Poller {
     /// Accepts connections from `listening`, as `acceptor` decides.
+    ///
+    /// # Errors
+    /// No descriptor is left, or the socket cannot be watched.
     pub fn listen(
         &mut self,
         listening: impl Into<Listening>,

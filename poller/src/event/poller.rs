@@ -94,6 +94,9 @@ pub struct Poller {
 
 impl Poller {
     /// A poller with its descriptors; it does nothing until it is run.
+    ///
+    /// # Errors
+    /// No descriptor or no memory is left.
     pub fn new(config: Config) -> io::Result<Poller> {
         // A cap of zero would let nothing through, in one turn after the other.
         let config =
@@ -148,6 +151,9 @@ impl Poller {
     }
 
     /// Turns until [`Handle::shutdown`] has been asked for and the last socket is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell events, which it does for faults of the program only.
     pub fn run(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.turn(None)?;
@@ -162,6 +168,9 @@ impl Poller {
     }
 
     /// One turn; sleeps at most `max_wait`. The numbers are those of the module's description.
+    ///
+    /// # Errors
+    /// As [`run`](Poller::run).
     pub fn turn(&mut self, max_wait: Option<Duration>) -> io::Result<()> {
         let mut events = match self.events.take() {
             Some(events) => events,

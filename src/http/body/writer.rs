@@ -43,6 +43,9 @@ impl BodyWriter {
     }
 
     /// Writes bytes if there is room.
+    ///
+    /// # Errors
+    /// There is none, or nobody reads any more; the bytes come back.
     pub fn try_send(&self, bytes: impl Into<Chunk>) -> Result<(), TrySend> {
         self.pipe().try_give(bytes.into()).map_err(|(chunk, gone)| match gone {
             true => TrySend::Gone(chunk),

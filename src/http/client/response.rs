@@ -85,6 +85,9 @@ impl Response {
     }
 
     /// The same, read as JSON.
+    ///
+    /// # Errors
+    /// It is not JSON, or not of this type; or the body is a stream, which is empty here.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(self.bytes())

@@ -114,6 +114,9 @@ impl Url {
     }
 
     /// Where a reference in a page of this URL leads (RFC 3986, section 5.2).
+    ///
+    /// # Errors
+    /// It is no URL, or one of a scheme other than `http` and `https`.
     pub fn join(&self, reference: &str) -> Result<Url, BadUrl> {
         let reference = reference.trim();
         let reference = reference.split('#').next().unwrap_or_default();

@@ -25,6 +25,9 @@ impl ExchangeContext {
     ///
     /// It may hold any character, slashes that were escaped and dots included: it is no safe file name. A name that the
     /// route does not have is an error of the program, and answered with 500.
+    ///
+    /// # Errors
+    /// 400 where it is no `T`.
     pub fn path<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, HttpError> {
         let Some(written) = self.matched.parameters.as_ref().and_then(|parameters| parameters.get(name))
         else {
@@ -36,6 +39,9 @@ impl ExchangeContext {
     }
 
     /// All parameters of the path, as a struct with fields of their names.
+    ///
+    /// # Errors
+    /// 400 where one is not what its field takes, or is missing.
     pub fn path_as<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         let mut pairs = Serializer::new(String::new());
         for (name, written) in self.matched.parameters.iter().flat_map(|parameters| parameters.iter()) {
@@ -46,6 +52,9 @@ impl ExchangeContext {
     }
 
     /// What stands after the `?`, as a struct. A field that may be absent is an `Option`, one that may come often a `Vec`.
+    ///
+    /// # Errors
+    /// 400 where it is not what its field takes, or is missing.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         let (_, query) = split(self.request().target()).map_err(HttpError::bad_request)?;
         let wrong = |why| HttpError::bad_request(format!("the query: {why}"));
@@ -53,6 +62,9 @@ impl ExchangeContext {
     }
 
     /// A field of the request, if there is one: the first of this name.
+    ///
+    /// # Errors
+    /// 400 where it is no `T`.
     pub fn header<T: FromStr<Err: Display>>(&self, name: impl AsRef<str>) -> Result<Option<T>, HttpError> {
         let name = name.as_ref();
         let Some(value) = self.request().field(name) else { return Ok(None) };
@@ -70,12 +82,20 @@ impl ExchangeContext {
     }
 
     /// A form in the body (`application/x-www-form-urlencoded`), as a struct. The route takes bodies whole.
+    ///
+    /// # Errors
+    /// 415 where the body is of another type, 422 where it is not what the fields take. 500 where the route takes a
+    /// stream, which is an error of the program.
     pub fn form<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         self.expect_media(&["application/x-www-form-urlencoded"])?;
         urlencoded(self.whole_body()?).map_err(|why| unprocessable(format!("the form: {why}")))
     }
 
     /// JSON in the body (`application/json`, or any type that ends in `+json`), as any type. The route takes bodies whole.
+    ///
+    /// # Errors
+    /// 415 where the body is of another type, 400 where it is no JSON, 422 where it is not what the type takes. 500
+    /// where the route takes a stream, which is an error of the program.
     #[cfg(feature = "json")]
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         self.expect_media(&["application/json", "+json"])?;

@@ -44,6 +44,9 @@ pub struct Server {
 }
 
 /// Serves the files below `root`; else as [`serve`].
+///
+/// # Errors
+/// When a thread cannot be started or a poller not be made.
 pub fn serve_files(
     root: Root,
     listeners: Listeners,
@@ -60,6 +63,9 @@ pub fn serve_files(
 
 /// Has `handler` answer requests, on as many pollers as there are listeners, to at most `max_connections` callers at a
 /// time: [`Server::builder`] in one call.
+///
+/// # Errors
+/// When a thread cannot be started or a poller not be made.
 pub fn serve(
     handler: impl Handler + Clone + Send + 'static,
     listeners: Listeners,
@@ -105,6 +111,10 @@ impl Server {
     }
 
     /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When a poller has failed, or this is called on one of its own threads
+    /// ([`OwnThread`](crate::runtime::OwnThread)).
     pub fn join(self) -> io::Result<()> {
         self.runtime.join()
     }

@@ -45,6 +45,9 @@ pub struct PeerName(ServerName<'static>);
 
 impl PeerName {
     /// A name such as `example.org`, or an address such as `127.0.0.1` or `::1`.
+    ///
+    /// # Errors
+    /// It is neither.
     pub fn new(name: &str) -> Result<PeerName, TlsError> {
         let unbracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         ServerName::try_from(unbracketed.to_owned())
@@ -103,6 +106,9 @@ impl ClientTlsBuilder {
     }
 
     /// Reads the files and sees that all goes together.
+    ///
+    /// # Errors
+    /// The words name the file and what is wrong with it; also where the system trusts nobody.
     pub fn build(self) -> Result<ClientTls, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

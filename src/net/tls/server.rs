@@ -94,11 +94,17 @@ impl ServerTls {
     }
 
     /// Reads the files again. If anything is wrong with them, everything stays as it was.
+    ///
+    /// # Errors
+    /// As [`ServerTlsBuilder::build`].
     pub fn reload(&self) -> Result<(), TlsError> {
         self.replace(self.current().builder.clone())
     }
 
     /// Takes other settings. If anything is wrong with them, everything stays as it was.
+    ///
+    /// # Errors
+    /// As [`ServerTlsBuilder::build`].
     pub fn replace(&self, builder: ServerTlsBuilder) -> Result<(), TlsError> {
         let before = self.current().resumption.clone();
         let loaded = Arc::new(builder.load(Some(before))?);
@@ -146,6 +152,9 @@ impl ServerTlsBuilder {
     }
 
     /// Reads the files and sees that all goes together.
+    ///
+    /// # Errors
+    /// The words name the file and what is wrong with it; also where no certificate is given, or a key is of another.
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let current = Arc::new(RwLock::new(Arc::new(self.load(None)?)));
         Ok(ServerTls { current, reception: Reception::default() })

@@ -177,7 +177,7 @@ impl HubBuilder {
     /// How many topics there may be at once; beyond, subscribing and publishing to a new one is refused. 100,000. A topic
     /// without subscribers and without events kept is forgotten; see also [`Hub::forget`].
     #[must_use]
-    pub fn topics_max(mut self, topics: usize) -> HubBuilder {
+    pub fn max_topics(mut self, topics: usize) -> HubBuilder {
         self.topics_max = topics;
         self
     }

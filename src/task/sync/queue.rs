@@ -92,6 +92,9 @@ impl<T: Send + 'static> MessageQueue<T> {
     }
 
     /// Puts a message if there is room.
+    ///
+    /// # Errors
+    /// There is none, or the queue was closed; the message comes back.
     pub fn try_put(&self, message: T) -> Result<(), PutError<T>> {
         let mut state = self.shared.lock();
         if state.closed {

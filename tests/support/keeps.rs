@@ -1,4 +1,4 @@
-//! A place for records.
+//! A place for records, where a test waits for them.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -39,6 +39,17 @@ impl Keeps {
 
     pub(crate) fn kept(&self) -> Kept {
         self.kept.lock().unwrap().clone()
+    }
+
+    /// The exchanges, once there are so many.
+    pub(crate) fn exchanges(&self, count: usize) -> Vec<Arc<ExchangeRecord>> {
+        self.until("exchanges", |kept| kept.exchanges.len() >= count).exchanges
+    }
+
+    /// The connections, once there are so many, and their exchanges.
+    pub(crate) fn connections(&self, count: usize) -> (Vec<Arc<ExchangeRecord>>, Vec<Arc<ConnectionEntry>>) {
+        let kept = self.until("connections", |kept| kept.connections.len() >= count);
+        (kept.exchanges, kept.connections)
     }
 
     /// Waits until it is so.
