@@ -92,8 +92,9 @@ impl Writing {
         file_name: String,
         media: Option<String>,
     ) -> Result<Writing, HttpError> {
-        let (path, file) = off(runtime, move || create(&folder)).await?;
-        let on_disk = OnDisk { path: Some(path), runtime: runtime.clone() };
+        // The file has its owner from the first: nobody may be left to wait for it.
+        let owner = runtime.clone();
+        let (on_disk, file) = off(runtime, move || create(&folder, owner)).await?;
         let uploaded = UploadedFile { name, file_name, media, bytes: 0, on_disk };
         Ok(Writing { uploaded, file: Arc::new(file), buffer: Vec::new(), runtime: runtime.clone() })
     }
@@ -164,7 +165,7 @@ impl Drop for Doomed {
     }
 }
 
-fn create(folder: &Path) -> io::Result<(PathBuf, File)> {
+fn create(folder: &Path, runtime: RuntimeHandle) -> io::Result<(OnDisk, File)> {
     let mut tries = 0;
     loop {
         // Its keys are random: names cannot be foreseen.
@@ -172,7 +173,7 @@ fn create(folder: &Path) -> io::Result<(PathBuf, File)> {
         let path = folder.join(format!("upload-{random:016x}.part"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < NAMES_MAX => tries += 1,
-            opened => return opened.map(|file| (path, file)),
+            opened => return opened.map(|file| (OnDisk { path: Some(path), runtime }, file)),
         }
     }
 }
