@@ -1,6 +1,6 @@
 //! What a handshake came to, in words: for sessions, records and logs.
 
-use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+use rustls::{CertificateError, CommonState, Error, HandshakeKind, ProtocolVersion};
 use tidegate_poller::{Fault, Handshake, Who};
 
 /// What the two agreed on so far. When, whether the end came bare and what failed, others know.
@@ -39,7 +39,25 @@ pub(super) fn fault_of(error: &Error) -> Fault {
         | Error::DecryptError => Who::Peer,
         _ => Who::Local,
     };
-    Fault { who, words: error.to_string() }
+    Fault { who, words: words_of(error) }
+}
+
+/// What people meet most, with what is to be done about it; the rest as rustls has it.
+fn words_of(error: &Error) -> String {
+    const AUTHORITY: &str = "the certificate is that of an authority (CA:TRUE), which no server may have: make one with \
+                             basicConstraints=CA:FALSE";
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            String::from("nobody who is trusted here has signed the certificate (UnknownIssuer)")
+        }
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<webpki::Error>() {
+                Some(webpki::Error::CaUsedAsEndEntity) => AUTHORITY.to_owned(),
+                _ => error.to_string(),
+            }
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// What a peer that says this speaks instead of TLS: words of four letters begin most protocols of lines.
@@ -49,4 +67,27 @@ pub(super) fn fault_of_plain_text(first: &[u8]) -> Option<Fault> {
         who: Who::Peer,
         words: format!("not TLS: the peer began with {:?}", first[..4].escape_ascii().to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::OtherError;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
+        let other = |error| CertificateError::Other(OtherError(Arc::new(error)));
+        for (error, part) in [
+            (CertificateError::UnknownIssuer, "nobody who is trusted here"),
+            (other(webpki::Error::CaUsedAsEndEntity), "basicConstraints=CA:FALSE"),
+            (other(webpki::Error::BadDer), "BadDer"),
+            (CertificateError::Expired, "xpired"),
+        ] {
+            let words = fault_of(&Error::InvalidCertificate(error)).words;
+            assert!(words.contains(part), "{words}");
+        }
+    }
 }
