@@ -88,26 +88,36 @@ fn openssl_speaks_with_our_server_and_takes_its_session_up_again() {
 
 /// Sends so many bytes in pieces, reads them back, says goodbye (or not) and prints what it knows.
 const PYTHON: &str = r#"
-import hashlib, socket, ssl, sys, threading
+import hashlib, select, socket, ssl, sys
 port, ca, version, length, goodbye = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 context = ssl.create_default_context(cafile=ca)
 context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
 context.set_alpn_protocols(["echo/0"])
 content = bytes((i * i >> 3) & 255 for i in range(length))
 wire = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
-def send():
-    for at in range(0, length, 7919):
-        wire.sendall(content[at:at + 7919])
-sender = threading.Thread(target=send)
-sender.start()
-digest, came = hashlib.sha256(), 0
+# Both ways at once, by one thread: two must not use one connection of OpenSSL's.
+wire.setblocking(False)
+digest, came, went = hashlib.sha256(), 0, 0
 while came < length:
-    piece = wire.recv(65536)
-    if not piece:
-        sys.exit("ended after %d bytes" % came)
-    digest.update(piece)
-    came += len(piece)
-sender.join()
+    idle = True
+    try:
+        piece = wire.recv(65536)
+        if not piece:
+            sys.exit("ended after %d bytes" % came)
+        digest.update(piece)
+        came += len(piece)
+        idle = False
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        pass
+    try:
+        if went < length:
+            went += wire.send(content[went:went + 7919])
+            idle = False
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        pass
+    if idle:
+        select.select([wire], [wire] if went < length else [], [], 10)
+wire.setblocking(True)
 if digest.digest() != hashlib.sha256(content).digest():
     sys.exit("not what was sent")
 print(wire.version(), wire.cipher()[0], wire.selected_alpn_protocol(), came, flush=True)
