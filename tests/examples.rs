@@ -1,5 +1,10 @@
 //! Runs the examples, and looks at what they print.
 
+// The other test binaries use more of it.
+#[allow(dead_code)]
+#[path = "support/waiting.rs"]
+mod waiting;
+
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,6 +19,7 @@ use tidegate_meter::cases::{self, Bench};
 use tidegate_meter::scratch::Scratch;
 use tidegate_meter::servers::Server;
 use tidegate_meter::sys;
+use waiting::await_that;
 
 /// None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,13 +80,7 @@ impl Running {
             }
         }
         // It has closed its output, so it is ending.
-        let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if Instant::now() > deadline => panic!("{} does not end\n{text}", self.name),
-                None => thread::sleep(Duration::from_millis(2)),
-            }
-        };
+        let status = await_that(&format!("{} ends\n{text}", self.name), || self.child.try_wait().unwrap());
         (status.success(), text)
     }
 }

@@ -133,7 +133,7 @@ fn what_waits_to_go_has_not_gone() {
         assert!(began.elapsed() < PATIENCE, "nothing goes");
         std::thread::yield_now();
     }
-    // The server takes nothing yet: what the kernels hold is all that goes, however long one looks.
+    // The slowness itself: the server takes nothing for so long, and what the kernels hold is all that goes.
     for _ in 0..300 {
         assert!(progress.sent_bytes() < LARGE as u64 / 2);
         std::thread::sleep(Duration::from_millis(1));

@@ -277,8 +277,8 @@ fn each_timeout_is_named_for_what_it_waited_for() {
         |mut client| {
             sends_behind(&mut client, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
             client.take(300);
-            // Not read any more, until it is over: then the kernel has the reset.
-            std::thread::sleep(TIMEOUT * 3);
+            // Not read any more, until the server has given it up.
+            client.await_left();
             let (sent, received) = (client.sent, client.received);
             Counted { sent, received, all: false }
         },

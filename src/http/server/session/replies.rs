@@ -114,8 +114,9 @@ impl HttpSession {
         let id = exchange.id;
         // Nobody is told when it begins where there are no records, nor is anything exempt from no limit.
         let recorded = !self.seat.sinks.is_empty();
-        let begins = recorded || pacing.is_some() || self.seat.settings.pacing.limit().is_some();
-        self.has_freed |= after.is_some();
+        let limited = self.seat.settings.pacing.limit().is_some();
+        let begins = recorded || pacing.is_some() || limited;
+        self.has_freed |= limited && after.is_some();
         if let Some(work) = self.work.as_mut().filter(|work| recorded && work.exchanges.len() == 1) {
             work.set_front(now, io.sums().pauses);
         }
