@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use tidegate::http::{ExchangeContext, Settings, serve};
+use tidegate::http::{ExchangeContext, ServerSettings, serve};
 use tidegate::net::Listeners;
 use tidegate::poller::{Config, ConnectionRecord, Io, Moment, Poller, Session, sys};
 use tidegate::record::Sinks;
@@ -85,7 +85,7 @@ fn server(options: &Options) -> Result<(), Error> {
     };
     let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1)?;
     let server =
-        serve(handler, listeners, Settings::default(), Sinks::default(), 100_000, &Config::default())?;
+        serve(handler, listeners, ServerSettings::default(), Sinks::default(), 100_000, &Config::default())?;
     println!("{}", server.address());
     let mut lines = std::io::stdin().lines();
     if lines.next().is_some() {

@@ -18,7 +18,7 @@ use std::{env, ffi, io};
 use tidegate::http::StatusCode;
 use tidegate::http::codec::target::Target;
 use tidegate::http::{Body, Reply};
-use tidegate::http::{ExchangeContext, Files, Handler, Settings, serve};
+use tidegate::http::{ExchangeContext, Files, Handler, ServerSettings, serve};
 use tidegate::net::{Listeners, PacingBuilder};
 use tidegate::poller::{Config, file::Root};
 use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
@@ -100,7 +100,7 @@ fn main() -> Result<(), Error> {
     let root = Arc::new(Root::open(Path::new(&folder))?);
     let handler = Counting { files: Files::new(root.clone()), root };
     let pacing = PacingBuilder { connection: rate, ..PacingBuilder::default() }.build();
-    let settings = Settings { pacing, ..Settings::default() };
+    let settings = ServerSettings { pacing, ..ServerSettings::default() };
     let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1)?;
     let sinks = Sinks::new([Arc::new(Print) as Arc<dyn Sink>]);
 

@@ -6,7 +6,7 @@ mod counting;
 mod support;
 
 use support::Wire;
-use tidegate::http::{ExchangeContext, Server, Settings};
+use tidegate::http::{ExchangeContext, Server, ServerSettings};
 use tidegate::net::{Listeners, PacingBuilder};
 use tidegate::task::Series;
 
@@ -26,7 +26,7 @@ fn hello(exchange: &mut Series<ExchangeContext>) {
 fn a_request_on_a_kept_connection_allocates_nothing() {
     let limited = PacingBuilder { connection: Some(1 << 40), client: Some(1 << 40), total: Some(1 << 40) };
     for rates in [PacingBuilder::default(), limited] {
-        let settings = Settings { pacing: rates.build(), ..Settings::default() };
+        let settings = ServerSettings { pacing: rates.build(), ..ServerSettings::default() };
         let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
         let server = Server::builder(hello).settings(settings).start(listeners).unwrap();
         let mut client = Wire::connect(server.address());

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Host, Wire};
-use tidegate::http::{ExchangeContext, Reply, Settings, StatusCode, body_stream};
+use tidegate::http::{ExchangeContext, Reply, ServerSettings, StatusCode, body_stream};
 use tidegate::net::PacingBuilder;
 use tidegate::task::{Series, go};
 
@@ -138,11 +138,12 @@ fn converse(host: &Host, bytes: &[u8], mut random: fastrand::Rng) -> String {
 fn what_goes_on_the_wire_is_the_same_whether_anybody_records_or_not() {
     let seed = fastrand::u64(..);
     let limited = || PacingBuilder { connection: Some(1 << 40), total: Some(1 << 40), ..Default::default() };
-    let paced = || Settings { pacing: limited().build(), rate_after: 1_000, ..Settings::default() };
+    let paced =
+        || ServerSettings { pacing: limited().build(), rate_after: 1_000, ..ServerSettings::default() };
     let hosts = [
-        Host::with(Settings::default(), handle),
-        Host::unrecorded(Settings::default(), handle),
-        Host::unrecorded(Settings { pacing: limited().build(), ..Settings::default() }, handle),
+        Host::with(ServerSettings::default(), handle),
+        Host::unrecorded(ServerSettings::default(), handle),
+        Host::unrecorded(ServerSettings { pacing: limited().build(), ..ServerSettings::default() }, handle),
         Host::unrecorded(paced(), handle),
     ];
     let mut random = fastrand::Rng::with_seed(seed);
@@ -159,7 +160,7 @@ fn what_goes_on_the_wire_is_the_same_whether_anybody_records_or_not() {
 
 #[test]
 fn a_panic_costs_its_own_exchange_only() {
-    let host = Host::unrecorded(Settings::default(), handle);
+    let host = Host::unrecorded(ServerSettings::default(), handle);
     let (mut other, mut client) = (host.connect(), host.connect());
     assert_eq!(other.get("/short").body_text(), "short\n");
     assert_eq!(client.get("/panic").head.status, 500);
@@ -169,9 +170,9 @@ fn a_panic_costs_its_own_exchange_only() {
 }
 
 /// Gives connections so little that a reply takes long.
-fn slow(rate: u64, idle_timeout: Duration) -> Settings {
+fn slow(rate: u64, idle_timeout: Duration) -> ServerSettings {
     let pacing = PacingBuilder { connection: Some(rate), ..PacingBuilder::default() }.build();
-    Settings { pacing, idle_timeout, ..Settings::default() }
+    ServerSettings { pacing, idle_timeout, ..ServerSettings::default() }
 }
 
 #[test]

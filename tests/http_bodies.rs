@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use support::{Host, PATIENCE, Waits, Wire};
 use tidegate::http::{
-    Body, BodyError, BodyReader, ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Settings,
-    StatusCode,
+    Body, BodyError, BodyReader, ExchangeContext, Handler, Intake, Reply, Request, RequestBody,
+    ServerSettings, StatusCode,
 };
 use tidegate::poller::Reason;
 use tidegate::runtime::RuntimeHandle;
@@ -389,7 +389,7 @@ fn a_reply_can_be_made_of_the_body_while_it_arrives() {
 #[test]
 fn a_body_has_its_own_time_between_its_pieces_and_in_all() {
     let short = Duration::from_millis(150);
-    let settings = Settings { body_timeout: short, ..Settings::default() };
+    let settings = ServerSettings { body_timeout: short, ..ServerSettings::default() };
     let host = Host::with(settings, Tells { max_bytes: 1_000 });
     for target in ["/w", "/s", "/d"] {
         let mut client = host.connect();
@@ -409,7 +409,7 @@ fn a_body_has_its_own_time_between_its_pieces_and_in_all() {
         }
         assert_eq!(client.reply().head.status, 200, "{target}");
     }
-    let settings = Settings { body_deadline: Some(short), ..Settings::default() };
+    let settings = ServerSettings { request_timeout: Some(short), ..ServerSettings::default() };
     let host = Host::with(settings, Tells { max_bytes: 1_000 });
     let mut client = host.connect();
     client.send(post("/w", "Content-Length: 100\r\n"));
@@ -421,7 +421,7 @@ fn a_body_has_its_own_time_between_its_pieces_and_in_all() {
 fn a_reader_learns_why_its_body_does_not_come() {
     let (tell, told) = mpsc::channel();
     let tell = Mutex::new(tell);
-    let settings = Settings { body_timeout: Duration::from_millis(100), ..Settings::default() };
+    let settings = ServerSettings { body_timeout: Duration::from_millis(100), ..ServerSettings::default() };
     let host = Host::with(
         settings,
         streams(move |exchange| {
@@ -466,7 +466,7 @@ fn a_reader_learns_why_its_body_does_not_come() {
 
 #[test]
 fn the_last_of_so_many_requests_says_so() {
-    let settings = Settings { max_requests: Some(3), ..Settings::default() };
+    let settings = ServerSettings { max_requests: Some(3), ..ServerSettings::default() };
     let host = Host::with(settings, Tells { max_bytes: 10 });
     let mut client = host.connect();
     for nth in 1..=3 {

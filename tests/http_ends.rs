@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use ends_support::{BIG, CHUNKED, GET, Ways, adds_up, patient, post, said, sends_behind};
 use support::{Host, Wire};
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 
 const TIMEOUT: Duration = Duration::from_millis(250);
 
-fn impatient() -> Settings {
+fn impatient() -> ServerSettings {
     let [header_timeout, body_timeout, idle_timeout, send_timeout] = [TIMEOUT; 4];
-    Settings { header_timeout, body_timeout, idle_timeout, send_timeout, ..Settings::default() }
+    ServerSettings { header_timeout, body_timeout, idle_timeout, send_timeout, ..ServerSettings::default() }
 }
 
 /// What a client knows when its connection is over.
@@ -55,7 +55,7 @@ fn goes(client: Wire) -> Counted {
 #[track_caller]
 fn leaves(
     what: &str,
-    settings: Settings,
+    settings: ServerSettings,
     acts: impl FnOnce(Wire) -> Counted,
     exchanges: &[(u16, &str, u64, Option<u64>)],
     connection: &str,
@@ -421,7 +421,7 @@ fn the_server_ends_where_it_said_so() {
     for (what, request, settings, exchange) in [
         ("the client says so", closes.to_owned(), patient(), WELL),
         ("HTTP/1.0", "GET / HTTP/1.0\r\n\r\n".to_owned(), patient(), WELL),
-        ("one request each", GET.to_owned(), Settings { max_requests: Some(1), ..patient() }, WELL),
+        ("one request each", GET.to_owned(), ServerSettings { max_requests: Some(1), ..patient() }, WELL),
         (
             "CONNECT",
             "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n".to_owned(),
@@ -443,7 +443,7 @@ fn the_server_ends_where_it_said_so() {
     }
     leaves(
         "what is sent behind the last request is nobody's",
-        Settings { max_requests: Some(2), ..patient() },
+        ServerSettings { max_requests: Some(2), ..patient() },
         |mut client| {
             client.send(GET.repeat(4));
             stays(client)

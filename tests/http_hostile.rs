@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::{Host, PATIENCE, Wire};
-use tidegate::http::{ExchangeContext, HeadLimits, Reply, Settings, body_stream};
+use tidegate::http::{ExchangeContext, HeadLimits, Reply, ServerSettings, body_stream};
 use tidegate::poller::Reason;
 use tidegate::task::Series;
 
@@ -17,13 +17,13 @@ type Exchange = Series<ExchangeContext>;
 /// As a browser or curl begins when it was told `https://`.
 const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ServerSettings {
+    ServerSettings {
         header_timeout: Duration::from_millis(400),
         body_timeout: Duration::from_millis(400),
         idle_timeout: Duration::from_millis(400),
         send_timeout: Duration::from_millis(400),
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -31,7 +31,7 @@ fn host() -> Host {
     host_with(settings())
 }
 
-fn host_with(settings: Settings) -> Host {
+fn host_with(settings: ServerSettings) -> Host {
     Host::with(settings, |exchange: &mut Exchange| {
         exchange.context.reply = match exchange.context.request().target() {
             b"/big" => Reply::text(vec![b'x'; 8_000_000]),
@@ -56,7 +56,7 @@ fn is_well(host: &Host) {
 #[test]
 fn a_thousand_clients_that_leave_in_the_middle_of_a_reply_are_forgotten() {
     // None of them is to be cut for its slowness, however busy the machine is.
-    let host = host_with(Settings::default());
+    let host = host_with(ServerSettings::default());
     for _ in 0..10 {
         let clients: Vec<Wire> = (0..100)
             .map(|nth| {
@@ -159,7 +159,7 @@ fn endless_heads_and_bodies_end() {
 #[test]
 fn the_limits_of_a_head_are_the_settings() {
     let head_limits = HeadLimits { bytes: 300, fields: 4, target: 20 };
-    let settings = Settings { head_limits, ..Settings::default() };
+    let settings = ServerSettings { head_limits, ..ServerSettings::default() };
     let host = Host::with(settings, |exchange: &mut Exchange| exchange.context.reply = Reply::text("well\n"));
     let get = |target: &str, fields: &str| {
         host.ask(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n")).head.status

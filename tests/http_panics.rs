@@ -11,8 +11,8 @@ use support::{Host, PATIENCE, Wire};
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::router::{Exchange, HttpError, Router, Routes, asynchronous};
 use tidegate::http::{
-    BodyWriter, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, Settings, StreamBody,
-    body_stream,
+    BodyWriter, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, ServerSettings,
+    StreamBody, body_stream,
 };
 use tidegate::poller::{Pull, Reason};
 use tidegate::runtime::RuntimeHandle;
@@ -153,7 +153,7 @@ fn are_told(host: &Host) {
 
 #[test]
 fn whatever_of_a_route_panics_its_client_is_told_and_nobody_else_notices() {
-    let unrecorded = Host::unrecorded(Settings::default(), Router::build(describe).unwrap());
+    let unrecorded = Host::unrecorded(ServerSettings::default(), Router::build(describe).unwrap());
     are_told(&unrecorded);
     unrecorded.end();
     let host = Host::new(Router::build(describe).unwrap());

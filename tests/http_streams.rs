@@ -10,7 +10,7 @@ use support::{Host, PATIENCE, Waits, Wire, await_that};
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::codec::dechunk::{Dechunker, Piece};
 use tidegate::http::{
-    BodyWriter, ExchangeContext, Fields, Handler, Reply, Settings, StatusCode, StreamBody, body_stream,
+    BodyWriter, ExchangeContext, Fields, Handler, Reply, ServerSettings, StatusCode, StreamBody, body_stream,
 };
 use tidegate::net::PacingBuilder;
 use tidegate::poller::budget::KeyedBudgets;
@@ -317,8 +317,12 @@ fn a_stream_with_nothing_to_say_outlives_the_send_timeout_and_what_is_behind_it_
         _ => exchange.context.reply = Reply::text("behind\n"),
     });
     let short = Duration::from_millis(100);
-    let settings =
-        Settings { send_timeout: short, idle_timeout: short, header_timeout: short, ..Settings::default() };
+    let settings = ServerSettings {
+        send_timeout: short,
+        idle_timeout: short,
+        header_timeout: short,
+        ..ServerSettings::default()
+    };
     let host = Host::with(settings, handler);
     let mut client = host.connect();
     client.ask("/stream", "");
@@ -413,7 +417,7 @@ fn one_reply_has_a_pace_and_the_next_one_the_connections_own() {
 fn the_connections_own_limit_is_back_after_a_reply_without() {
     let free = Limit::new("free", None);
     let pacing = PacingBuilder { connection: Some(400_000), ..PacingBuilder::default() }.build();
-    let settings = Settings { pacing, ..Settings::default() };
+    let settings = ServerSettings { pacing, ..ServerSettings::default() };
     let host = Host::with(settings, move |exchange: &mut Exchange| {
         let reply = Reply::text(vec![b'x'; 200_000]);
         exchange.context.reply = match exchange.context.request().target() {

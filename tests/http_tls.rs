@@ -17,7 +17,7 @@ use std::time::Duration;
 use pki::{Pki, pair};
 use raw::RawClient;
 use support::{Host, program};
-use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server, Settings};
+use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server, ServerSettings};
 use tidegate::net::tls::ServerTls;
 use tidegate::poller::{Config, End, Reason};
 use tidegate::task::Series;
@@ -98,7 +98,7 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
 fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     let ms = Duration::from_millis;
     let pki = Pki::new("slow");
-    let settings = Settings { header_timeout: ms(800), ..Settings::default() };
+    let settings = ServerSettings { header_timeout: ms(800), ..ServerSettings::default() };
     let config = Config { handshake_timeout: Some(ms(2_500)), ..Config::default() };
     let builder = Server::builder(Echo).settings(settings).config(config);
     let host = Host::of(builder.tls(&pair(&pki).0), 1);

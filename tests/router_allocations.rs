@@ -12,7 +12,7 @@ use std::time::Duration;
 use router_support::Web;
 use support::Wire;
 use tidegate::http::router::Exchange;
-use tidegate::http::{Reply, Settings, serve};
+use tidegate::http::{Reply, ServerSettings, serve};
 use tidegate::net::Listeners;
 use tidegate::poller::Config;
 use tidegate::record::Sinks;
@@ -37,7 +37,7 @@ fn allocations(address: SocketAddr, target: &str) -> f64 {
 fn a_route_without_parameters_costs_no_allocation() {
     let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
     let handler = |exchange: &mut Exchange| exchange.context.reply = Reply::text("hello\n");
-    let (settings, sinks) = (Settings::default(), Sinks::default());
+    let (settings, sinks) = (ServerSettings::default(), Sinks::default());
     let plain = serve(handler, listeners, settings, sinks, 10, &Config::default()).unwrap();
     let web = Web::of(|routes| {
         routes.before(|_| ());

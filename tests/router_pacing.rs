@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use router_support::Web;
 use support::Wire;
 use tidegate::http::Reply;
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::http::router::{by_address, by_header, by_path};
 use tidegate::net::PacingBuilder;
 use tidegate::poller::budget::KeyedBudgets;
@@ -109,7 +109,7 @@ fn each_key_has_a_budget_of_its_own() {
 fn a_route_has_a_limit_for_each_reply_and_a_part_before_it() {
     let pacing = PacingBuilder { connection: Some(RATE / 2), ..PacingBuilder::default() }.build();
     let limit = Limit::new("route", Some(RATE));
-    let web = Web::with(Settings { pacing, ..Settings::default() }, |routes| {
+    let web = Web::with(ServerSettings { pacing, ..ServerSettings::default() }, |routes| {
         routes.get("/limited", film).limit(&limit);
         routes.get("/after", film).limit(&limit).after(5_000_000);
         routes.get("/as-connected", film);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{Serve, Site, Wire, check_log, end, number};
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::Reason;
 use tidegate_meter::scratch::pattern;
@@ -23,7 +23,7 @@ const SIZE: usize = 400_000;
 /// A site whose replies take their time.
 fn slow() -> Site {
     let pacing = PacingBuilder { connection: Some(1_000_000), ..PacingBuilder::default() }.build();
-    Site::with(Settings { pacing, ..Settings::default() }, 1, 100)
+    Site::with(ServerSettings { pacing, ..ServerSettings::default() }, 1, 100)
 }
 
 #[test]

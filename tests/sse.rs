@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sse_support::{Listener, Running, await_subscribers, topics};
 use support::{PATIENCE, await_that};
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::{Budget, Limit, Reason};
 use tidegate::runtime::Runtime;
@@ -328,7 +328,7 @@ fn who_is_too_slow_is_cut_and_comes_back_for_the_rest() {
 fn who_is_held_back_by_a_budget_is_told_apart_from_who_is_slow() {
     let hub = hub(bounded(Policy::Disconnect, 10));
     let pacing = PacingBuilder { connection: Some(10_000), ..PacingBuilder::default() }.build();
-    let running = Running::with(topics(&hub), Settings { pacing, ..Settings::default() });
+    let running = Running::with(topics(&hub), ServerSettings { pacing, ..ServerSettings::default() });
     // It reads all it can.
     let mut listener = Listener::connect(running.address, "/t", "");
     await_subscribers(&hub, 1);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sse_support::*;
 use support::{PATIENCE, await_that};
-use tidegate::http::{Server, Settings};
+use tidegate::http::{Server, ServerSettings};
 use tidegate::net::Listeners;
 use tidegate::sse::{Event, Hub};
 use tidegate_meter::sys::raise_open_files;
@@ -40,7 +40,7 @@ fn a_subscriber_takes_two_kilobytes_at_most_and_no_more_once_it_was_sent_events(
     raise_open_files();
     let hub = Hub::new();
     let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
-    let server = Server::builder(topics(&hub)).settings(Settings::default()).start(listeners).unwrap();
+    let server = Server::builder(topics(&hub)).settings(ServerSettings::default()).start(listeners).unwrap();
     // What is made once is there; and the client's side holds nothing but descriptors.
     let mut clients = Vec::with_capacity(SUBSCRIBERS + 1);
     let connect = || {

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use tidegate::http::{Handler, Settings, serve};
+use tidegate::http::{Handler, ServerSettings, serve};
 use tidegate::net::{Listeners, PacingBuilder};
 use tidegate::poller::{Config, sys};
 use tidegate::record::Sinks;
@@ -49,7 +49,7 @@ impl Options {
             client: self.value("--client-rate")?,
             total: self.value("--total-rate")?,
         };
-        let settings = Settings { pacing: rates.build(), ..Settings::default() };
+        let settings = ServerSettings { pacing: rates.build(), ..ServerSettings::default() };
         let listeners = Listeners::bind(address, self.value("--pollers")?.unwrap_or(1))?;
         // A descriptor for each connection, and an eighth for the rest.
         let descriptors = usize::try_from(sys::raise_descriptor_limit()?)?;

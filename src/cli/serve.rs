@@ -12,7 +12,7 @@ use tidegate_poller::{Config, sys};
 use crate::cli::args::{LogFormat, ServeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::signals::{Caught, Duties, Duty};
-use crate::http::{Files, Server, Settings};
+use crate::http::{Files, Server, ServerSettings};
 use crate::net::tls::ServerTls;
 use crate::net::{Listeners, PacingBuilder};
 use crate::record::{AccessLog, Destination, LineFormat, Sinks};
@@ -40,14 +40,14 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 
     let pacing =
         PacingBuilder { connection: args.rate, client: args.client_rate, total: args.total_rate }.build();
-    let settings = Settings {
+    let settings = ServerSettings {
         header_timeout: args.header_timeout,
         idle_timeout: args.idle_timeout,
         send_timeout: args.send_timeout,
         rate_after: args.rate_after,
         body_timeout: args.body_timeout,
         pacing,
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
     let sinks = Sinks::new(log.iter().map(AccessLog::sink));

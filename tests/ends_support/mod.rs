@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::{
-    ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Settings, StatusCode, StreamBody,
+    ExchangeContext, Handler, Intake, Reply, Request, RequestBody, ServerSettings, StatusCode, StreamBody,
 };
 use tidegate::poller::{Limit, Pull};
 use tidegate::record::{ConnectionEntry, ExchangeRecord};
@@ -106,9 +106,9 @@ impl BodySource for Says {
 }
 
 /// Patient in all but one thing.
-pub(crate) fn patient() -> Settings {
+pub(crate) fn patient() -> ServerSettings {
     let [header_timeout, body_timeout, idle_timeout, send_timeout] = [LONG; 4];
-    Settings { header_timeout, body_timeout, idle_timeout, send_timeout, ..Settings::default() }
+    ServerSettings { header_timeout, body_timeout, idle_timeout, send_timeout, ..ServerSettings::default() }
 }
 
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";

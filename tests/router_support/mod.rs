@@ -6,7 +6,7 @@
 use std::ops::Deref;
 use std::process::Output;
 
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::http::router::{Router, Routes};
 
 use crate::support::{Host, Reply, program};
@@ -16,10 +16,10 @@ pub(crate) struct Web(Host);
 
 impl Web {
     pub(crate) fn of(describe: impl FnOnce(&mut Routes<'_>)) -> Web {
-        Web::with(Settings::default(), describe)
+        Web::with(ServerSettings::default(), describe)
     }
 
-    pub(crate) fn with(settings: Settings, describe: impl FnOnce(&mut Routes<'_>)) -> Web {
+    pub(crate) fn with(settings: ServerSettings, describe: impl FnOnce(&mut Routes<'_>)) -> Web {
         let router = Router::build(describe).unwrap();
         Web(Host::unrecorded(settings, router))
     }

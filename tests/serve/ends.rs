@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::poller::record::{Reason, Who};
 use tidegate_meter::scratch::pattern;
 
@@ -58,7 +58,7 @@ fn a_half_closed_client_gets_all_it_asked_for() {
 
 #[test]
 fn a_full_server_says_so() {
-    let site = Site::with(Settings::default(), 1, 2);
+    let site = Site::with(ServerSettings::default(), 1, 2);
     site.folder.file("a", "a");
     let (mut first, mut second) = (site.connect(), site.connect());
     assert_eq!((first.get("/a").head.status, second.get("/a").head.status), (200, 200));
@@ -76,7 +76,7 @@ fn a_full_server_says_so() {
 
 #[test]
 fn several_pollers_share_one_port() {
-    let site = Site::with(Settings::default(), 3, 100);
+    let site = Site::with(ServerSettings::default(), 3, 100);
     site.folder.file("a", "a");
     let mut clients: Vec<Wire> = (0..40).map(|_| site.connect()).collect();
     for client in &mut clients {

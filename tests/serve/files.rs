@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::poller::record::{Reason, Who};
 use tidegate_meter::scratch::pattern;
 
@@ -202,7 +202,11 @@ fn what_is_no_file_is_not_found_and_blocks_nobody() {
 
 #[test]
 fn a_file_that_shrinks_and_grows_holds_nobody_up() {
-    let site = Site::with(Settings { send_timeout: Duration::from_secs(60), ..Settings::default() }, 1, 100);
+    let site = Site::with(
+        ServerSettings { send_timeout: Duration::from_secs(60), ..ServerSettings::default() },
+        1,
+        100,
+    );
     let content = vec![1; 1_000_000];
     let path = site.folder.file("a", &content);
     let done = AtomicBool::new(false);

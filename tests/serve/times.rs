@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate::http::Settings;
+use tidegate::http::ServerSettings;
 use tidegate::net::PacingBuilder;
 use tidegate::poller::record::{Reason, Who};
 use tidegate_meter::scratch::pattern;
@@ -12,7 +12,7 @@ use crate::support::Site;
 #[test]
 fn the_gap_of_a_reply_is_its_own() {
     let pacing = PacingBuilder { connection: Some(100_000), ..PacingBuilder::default() }.build();
-    let site = Site::with(Settings { pacing, ..Settings::default() }, 1, 100);
+    let site = Site::with(ServerSettings { pacing, ..ServerSettings::default() }, 1, 100);
     site.folder.file("a", pattern(0, 2_000));
     let mut client = site.connect();
     // Paused in the middle of this many; then several of them go in one write.
@@ -54,12 +54,12 @@ fn a_request_sent_while_a_reply_is_under_way_starts_when_it_is_sent() {
     assert!(records[0].pauses.blocked_ns >= 150_000_000 && records[1].pauses.blocked_ns < 100_000_000);
 }
 
-fn impatient() -> Settings {
-    Settings {
+fn impatient() -> ServerSettings {
+    ServerSettings {
         header_timeout: Duration::from_millis(150),
         body_timeout: Duration::from_millis(150),
         idle_timeout: Duration::from_millis(250),
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -107,7 +107,7 @@ fn a_request_that_comes_in_pieces_behind_a_long_reply_has_its_time() {
         ("GET /a HT", "", 408),
     ] {
         let site = Site::with(
-            Settings { header_timeout: TIMEOUT, body_timeout: TIMEOUT, ..Settings::default() },
+            ServerSettings { header_timeout: TIMEOUT, body_timeout: TIMEOUT, ..ServerSettings::default() },
             1,
             100,
         );
@@ -174,7 +174,7 @@ fn a_slow_body_is_given_up() {
 
 #[test]
 fn a_reader_that_stops_is_timed_out_and_counted_to_the_byte() {
-    let settings = Settings { send_timeout: Duration::from_millis(200), ..Settings::default() };
+    let settings = ServerSettings { send_timeout: Duration::from_millis(200), ..ServerSettings::default() };
     let site = Site::with(settings, 1, 100);
     site.folder.file("big", vec![1; 40_000_000]);
     let mut client = site.connect();

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{ExchangeContext, Handler, Reply, Server, Settings};
+use tidegate::http::{ExchangeContext, Handler, Reply, Server, ServerSettings};
 use tidegate::poller::{Config, SocketOptions};
 use tidegate::record::ExchangeRecord;
 use tidegate::sse::{Hub, Message, Parser};
@@ -29,7 +29,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(handler: impl Handler + Clone + Send + 'static) -> Running {
-        Running::with(handler, Settings::default())
+        Running::with(handler, ServerSettings::default())
     }
 
     /// Each path is a topic.
@@ -37,7 +37,7 @@ impl Running {
         Running::start(topics(hub))
     }
 
-    pub(crate) fn with(handler: impl Handler + Clone + Send + 'static, settings: Settings) -> Running {
+    pub(crate) fn with(handler: impl Handler + Clone + Send + 'static, settings: ServerSettings) -> Running {
         // So that little lies in the kernel when a client does not read.
         let socket = SocketOptions { send_buffer: Some(32 * 1024), ..SocketOptions::default() };
         let config = Config { socket, ..Config::default() };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{Handler, Server, ServerBuilder, Settings};
+use tidegate::http::{Handler, Server, ServerBuilder, ServerSettings};
 use tidegate::net::Listeners;
 use tidegate::runtime::RuntimeHandle;
 
@@ -19,15 +19,18 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(handler: impl Handler + Clone + Send + 'static) -> Host {
-        Host::with(Settings::default(), handler)
+        Host::with(ServerSettings::default(), handler)
     }
 
-    pub(crate) fn with(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
+    pub(crate) fn with(settings: ServerSettings, handler: impl Handler + Clone + Send + 'static) -> Host {
         Host::of(Server::builder(handler).settings(settings).max_connections(2_000), 2)
     }
 
     /// The same, but nobody keeps records: most exchanges go a shorter way then.
-    pub(crate) fn unrecorded(settings: Settings, handler: impl Handler + Clone + Send + 'static) -> Host {
+    pub(crate) fn unrecorded(
+        settings: ServerSettings,
+        handler: impl Handler + Clone + Send + 'static,
+    ) -> Host {
         let builder = Server::builder(handler).settings(settings).max_connections(2_000);
         Host::started(builder.start(Host::listeners(2)).unwrap(), Arc::default())
     }

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
-use tidegate::http::{Settings, serve_files};
+use tidegate::http::{ServerSettings, serve_files};
 use tidegate::poller::Config;
 use tidegate::poller::file::Root;
 use tidegate_meter::scratch::Scratch;
@@ -46,10 +46,10 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Site {
-        Site::with(Settings::default(), 1, 1_000)
+        Site::with(ServerSettings::default(), 1, 1_000)
     }
 
-    pub(crate) fn with(settings: Settings, pollers: usize, max_connections: usize) -> Site {
+    pub(crate) fn with(settings: ServerSettings, pollers: usize, max_connections: usize) -> Site {
         let folder = Folder::new();
         let (records, sinks) = Keeps::new();
         let config = Config { name: "test".into(), ..Config::default() };

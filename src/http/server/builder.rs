@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tidegate_poller::{Config, ListenerId, Plain, Poller, Wire};
 
-use super::{Census, Door, Handler, Server, Service, Settings};
+use super::{Census, Door, Handler, Server, ServerSettings, Service};
 use crate::net::Listeners;
 use crate::record::Sinks;
 use crate::runtime::{Builder, RuntimeHandle};
@@ -20,7 +20,7 @@ pub(super) type Transport = Arc<dyn Fn(Plain) -> Wire + Send + Sync>;
 #[must_use = "a server does nothing until it is started"]
 pub struct ServerBuilder<H> {
     handler: H,
-    settings: Settings,
+    settings: ServerSettings,
     sinks: Sinks,
     max_connections: usize,
     runtime: Builder,
@@ -31,7 +31,7 @@ pub struct ServerBuilder<H> {
 /// What each poller needs to serve: made for one, used on its thread.
 struct Part<H> {
     handler: H,
-    settings: Settings,
+    settings: ServerSettings,
     sinks: Sinks,
     census: Arc<Census>,
     transport: Option<Transport>,
@@ -54,7 +54,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     pub(super) fn new(handler: H) -> ServerBuilder<H> {
         ServerBuilder {
             handler,
-            settings: Settings::default(),
+            settings: ServerSettings::default(),
             sinks: Sinks::default(),
             max_connections: CONNECTIONS_MAX,
             runtime: crate::runtime::Runtime::builder(),
@@ -64,7 +64,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     }
 
     /// How connections are served.
-    pub fn settings(mut self, settings: Settings) -> ServerBuilder<H> {
+    pub fn settings(mut self, settings: ServerSettings) -> ServerBuilder<H> {
         self.settings = settings;
         self
     }

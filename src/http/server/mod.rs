@@ -34,7 +34,7 @@ pub use builder::{ServerBuilder, Serving};
 pub use door::Door;
 pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
 pub use reply::Reply;
-pub use service::{Census, Service, Settings};
+pub use service::{Census, ServerSettings, Service};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Server {
 pub fn serve_files(
     root: Root,
     listeners: Listeners,
-    settings: Settings,
+    settings: ServerSettings,
     sinks: Sinks,
     max_connections: usize,
     config: &Config,
@@ -69,7 +69,7 @@ pub fn serve_files(
 pub fn serve(
     handler: impl Handler + Clone + Send + 'static,
     listeners: Listeners,
-    settings: Settings,
+    settings: ServerSettings,
     sinks: Sinks,
     max_connections: usize,
     config: &Config,

@@ -25,7 +25,7 @@ use crate::runtime::RuntimeHandle;
 
 /// How connections are served.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServerSettings {
     /// From the first byte of a request until its head is there. For a connection's first head it runs from
     /// accept, and ends a connection that sends nothing.
     pub header_timeout: Duration,
@@ -33,7 +33,7 @@ pub struct Settings {
     /// its reader is slow does not count, nor does time before the client was told to send.
     pub body_timeout: Duration,
     /// From the first byte of a request until its body is here, whatever the pace; `None`: however long it takes.
-    pub body_deadline: Option<Duration>,
+    pub request_timeout: Option<Duration>,
     /// Between a reply and the next request.
     pub idle_timeout: Duration,
     /// How long a peer may take nothing of what could go; see
@@ -49,12 +49,12 @@ pub struct Settings {
     pub pacing: Pacing,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        ServerSettings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
-            body_deadline: None,
+            request_timeout: None,
             idle_timeout: Duration::from_secs(75),
             send_timeout: Duration::from_secs(60),
             max_requests: None,
@@ -96,7 +96,7 @@ impl Census {
 pub struct Service {
     pub(super) handler: Box<dyn Handler>,
     pub(super) runtime: RuntimeHandle,
-    pub(super) settings: Settings,
+    pub(super) settings: ServerSettings,
     pub(super) sinks: Sinks,
     census: Arc<Census>,
     pub(super) clock: RefCell<Clock>,
@@ -127,7 +127,7 @@ impl Service {
     pub fn new(
         handler: Box<dyn Handler>,
         runtime: RuntimeHandle,
-        settings: Settings,
+        settings: ServerSettings,
         sinks: Sinks,
         census: Arc<Census>,
         now: Moment,

@@ -144,7 +144,7 @@ impl HttpSession {
         let incoming = work.incoming.as_ref()?;
         let exchange = work.exchanges.back()?;
         let timeouts = &self.seat.settings;
-        let total = timeouts.body_deadline.map(|total| exchange.started() + total);
+        let total = timeouts.request_timeout.map(|total| exchange.started() + total);
         // Who may not send cannot be late.
         let may_send = !incoming.full && !incoming.stopped && !incoming.expected;
         let latest = work.latest.unwrap_or(exchange.started());
