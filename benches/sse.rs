@@ -18,10 +18,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use tidegate::http::{ExchangeContext, ServerSettings, serve};
+use tidegate::http::{ExchangeContext, Server, ServerSettings};
 use tidegate::net::Listeners;
 use tidegate::poller::{Config, ConnectionRecord, Io, Moment, Poller, Session, sys};
-use tidegate::record::Sinks;
 use tidegate::sse::{Event, Hub};
 use tidegate::task::{Error, Series, Ticks};
 use tidegate_meter::account::{Account, Memory, machine};
@@ -84,8 +83,9 @@ fn server(options: &Options) -> Result<(), Error> {
         move |exchange: &mut Series<ExchangeContext>| exchange.context.reply = hub.subscribe(["all"]).reply()
     };
     let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1)?;
-    let server =
-        serve(handler, listeners, ServerSettings::default(), Sinks::default(), 100_000, &Config::default())?;
+    let server = Server::builder(handler)
+        .settings(ServerSettings { max_connections: 100_000, ..ServerSettings::default() })
+        .start(listeners)?;
     println!("{}", server.address());
     let mut lines = std::io::stdin().lines();
     if lines.next().is_some() {

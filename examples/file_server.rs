@@ -18,9 +18,9 @@ use std::{env, ffi, io};
 use tidegate::http::StatusCode;
 use tidegate::http::codec::target::Target;
 use tidegate::http::{Body, Reply};
-use tidegate::http::{ExchangeContext, Files, Handler, ServerSettings, serve};
+use tidegate::http::{ExchangeContext, Files, Handler, Server, ServerSettings};
 use tidegate::net::{Listeners, PacingBuilder};
-use tidegate::poller::{Config, file::Root};
+use tidegate::poller::file::Root;
 use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
 use tidegate::task::{Error, Series, blocking, go, read_up_to};
 
@@ -100,11 +100,11 @@ fn main() -> Result<(), Error> {
     let root = Arc::new(Root::open(Path::new(&folder))?);
     let handler = Counting { files: Files::new(root.clone()), root };
     let pacing = PacingBuilder { connection: rate, ..PacingBuilder::default() }.build();
-    let settings = ServerSettings { pacing, ..ServerSettings::default() };
-    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1)?;
     let sinks = Sinks::new([Arc::new(Print) as Arc<dyn Sink>]);
+    let settings = ServerSettings { pacing, sinks, ..ServerSettings::default() };
+    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1)?;
 
-    let server = serve(handler, listeners, settings, sinks, 1_000, &Config::default())?;
+    let server = Server::builder(handler).settings(settings).start(listeners)?;
     println!("listening on http://{}", server.address());
     io::stdin().read_line(&mut String::new())?;
     // What is in flight has five seconds.

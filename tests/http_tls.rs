@@ -58,7 +58,8 @@ fn curl_is_served_behind_tls_and_who_speaks_no_tls_is_turned_away() {
         .alpn(["http/1.1"])
         .build()
         .unwrap();
-    let host = Host::of(Server::builder(Echo).tls(&tls), 1);
+    let host =
+        Host::of(ServerSettings::default(), 1, |settings| Server::builder(Echo).tls(&tls).settings(settings));
     let url = format!("https://localhost:{}/", host.address.port());
     let curl = || {
         let mut curl = program("curl");
@@ -100,8 +101,9 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     let pki = Pki::new("slow");
     let settings = ServerSettings { header_timeout: ms(800), ..ServerSettings::default() };
     let config = Config { handshake_timeout: Some(ms(2_500)), ..Config::default() };
-    let builder = Server::builder(Echo).settings(settings).config(config);
-    let host = Host::of(builder.tls(&pair(&pki).0), 1);
+    let tls = pair(&pki).0;
+    let builder = |settings| Server::builder(Echo).settings(settings).config(config).tls(&tls);
+    let host = Host::of(settings, 1, builder);
 
     // Slow, each in its time, which is longer together than a head may take.
     let slowly = || {

@@ -398,9 +398,9 @@ fn files_from_memory_are_those_on_disk() {
     let path = site.path().join("a.txt");
     std::fs::write(&path, "first text").unwrap();
     std::fs::write(site.path().join("large.bin"), vec![7; 200_000]).unwrap();
-    let files = Files::new(Arc::new(Root::open(site.path()).unwrap())).cached(1_000_000);
+    let files = Files::new(Root::open(site.path()).unwrap()).cached(1_000_000);
     let web = Web::of(|routes| {
-        routes.serve_files("/", files);
+        routes.files("/", files);
         routes.errors(|_, error| Reply::text(format!("own page: {}", error.status())));
     });
     let first = web.get("/a.txt");

@@ -12,10 +12,8 @@ use std::time::Duration;
 use router_support::Web;
 use support::Wire;
 use tidegate::http::router::Exchange;
-use tidegate::http::{Reply, ServerSettings, serve};
+use tidegate::http::{Reply, Server};
 use tidegate::net::Listeners;
-use tidegate::poller::Config;
-use tidegate::record::Sinks;
 
 const REQUESTS: u64 = 2_000;
 
@@ -37,8 +35,7 @@ fn allocations(address: SocketAddr, target: &str) -> f64 {
 fn a_route_without_parameters_costs_no_allocation() {
     let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
     let handler = |exchange: &mut Exchange| exchange.context.reply = Reply::text("hello\n");
-    let (settings, sinks) = (ServerSettings::default(), Sinks::default());
-    let plain = serve(handler, listeners, settings, sinks, 10, &Config::default()).unwrap();
+    let plain = Server::builder(handler).start(listeners).unwrap();
     let web = Web::of(|routes| {
         routes.before(|_| ());
         routes.after(|_| ());

@@ -173,8 +173,8 @@ fn a_file_that_is_packed_already_is_sent_so() {
     fs::write(site.path().join("b.png.gz"), "never").unwrap();
     let root = Arc::new(Root::open(site.path()).unwrap());
     let web = Web::of(|routes| {
-        routes.serve_files("/files", Files::new(root.clone()).precompressed());
-        routes.serve_files("/kept", Files::new(root).precompressed().cached(1_000_000));
+        routes.files("/files", Files::new(root.clone()).precompressed());
+        routes.files("/kept", Files::new(root).precompressed().cached(1_000_000));
         routes.compress(Compression::new());
     });
     let packed = fs::metadata(site.path().join("a.js.gz")).unwrap().len();

@@ -7,10 +7,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use tidegate::http::{Handler, ServerSettings, serve};
+use tidegate::http::{Handler, Server, ServerSettings};
 use tidegate::net::{Listeners, PacingBuilder};
-use tidegate::poller::{Config, sys};
-use tidegate::record::Sinks;
+use tidegate::poller::sys;
 use tidegate::task::Error;
 
 /// What is always understood.
@@ -49,12 +48,12 @@ impl Options {
             client: self.value("--client-rate")?,
             total: self.value("--total-rate")?,
         };
-        let settings = ServerSettings { pacing: rates.build(), ..ServerSettings::default() };
         let listeners = Listeners::bind(address, self.value("--pollers")?.unwrap_or(1))?;
         // A descriptor for each connection, and an eighth for the rest.
         let descriptors = usize::try_from(sys::raise_descriptor_limit()?)?;
-        let connections = descriptors - descriptors / 8;
-        let server = serve(handler, listeners, settings, Sinks::default(), connections, &Config::default())?;
+        let max_connections = descriptors - descriptors / 8;
+        let settings = ServerSettings { max_connections, pacing: rates.build(), ..ServerSettings::default() };
+        let server = Server::builder(handler).settings(settings).start(listeners)?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on http://{}", server.address())?;
         stdout.flush()?;

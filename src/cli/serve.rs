@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -41,19 +40,19 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let pacing =
         PacingBuilder { connection: args.rate, client: args.client_rate, total: args.total_rate }.build();
     let settings = ServerSettings {
+        max_connections,
         header_timeout: args.header_timeout,
         idle_timeout: args.idle_timeout,
         send_timeout: args.send_timeout,
         rate_after: args.rate_after,
         body_timeout: args.body_timeout,
         pacing,
+        sinks: Sinks::new(log.iter().map(AccessLog::sink)),
         ..ServerSettings::default()
     };
     let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
-    let sinks = Sinks::new(log.iter().map(AccessLog::sink));
     // Files compute nothing; each thread would cost its stack.
-    let mut server = Server::builder(Files::new(Arc::new(root))).compute_threads(1).settings(settings);
-    server = server.sinks(sinks).max_connections(max_connections).config(config);
+    let mut server = Server::builder(Files::new(root)).compute_threads(1).settings(settings).config(config);
     if let Some(tls) = &tls {
         server = server.tls(tls);
     }

@@ -9,17 +9,15 @@
 //! A server of this folder, each connection at 1 MB/s:
 //!
 //! ```no_run
-//! use tidegate::http::{ServerSettings, serve_files};
+//! use tidegate::http::{Files, Server, ServerSettings};
 //! use tidegate::net::{Listeners, PacingBuilder};
-//! use tidegate::poller::{Config, file::Root};
-//! use tidegate::record::Sinks;
+//! use tidegate::poller::file::Root;
 //!
 //! let pacing = PacingBuilder { connection: Some(1_000_000), ..PacingBuilder::default() }.build();
 //! let settings = ServerSettings { pacing, ..ServerSettings::default() };
 //! let root = Root::open(".".as_ref())?;
 //! let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
-//! let server = serve_files(root, listeners, settings, Sinks::default(), 1_000, &Config::default())?;
-//! server.join()?;
+//! Server::builder(Files::new(root)).settings(settings).start(listeners)?.join()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -42,5 +40,5 @@ pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
     Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, ServerBuilder,
-    ServerSettings, Service, Serving, serve, serve_files,
+    ServerSettings, Service, Serving,
 };

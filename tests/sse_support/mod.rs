@@ -41,7 +41,8 @@ impl Running {
         // So that little lies in the kernel when a client does not read.
         let socket = SocketOptions { send_buffer: Some(32 * 1024), ..SocketOptions::default() };
         let config = Config { socket, ..Config::default() };
-        let host = Host::of(Server::builder(handler).settings(settings).config(config), 2);
+        let host =
+            Host::of(settings, 2, |settings| Server::builder(handler).settings(settings).config(config));
         Running { host, told: Cell::default() }
     }
 

@@ -23,7 +23,7 @@ impl Host {
     }
 
     pub(crate) fn with(settings: ServerSettings, handler: impl Handler + Clone + Send + 'static) -> Host {
-        Host::of(Server::builder(handler).settings(settings).max_connections(2_000), 2)
+        Host::of(settings, 2, |settings| Server::builder(handler).settings(settings))
     }
 
     /// The same, but nobody keeps records: most exchanges go a shorter way then.
@@ -31,14 +31,19 @@ impl Host {
         settings: ServerSettings,
         handler: impl Handler + Clone + Send + 'static,
     ) -> Host {
-        let builder = Server::builder(handler).settings(settings).max_connections(2_000);
+        let builder = Server::builder(handler).settings(settings);
         Host::started(builder.start(Host::listeners(2)).unwrap(), Arc::default())
     }
 
-    /// What is put together so, on so many pollers.
-    pub(crate) fn of(builder: ServerBuilder<impl Handler + Clone + Send + 'static>, pollers: usize) -> Host {
+    /// What `build` puts together with the settings it is given, on so many pollers.
+    pub(crate) fn of<H: Handler + Clone + Send + 'static>(
+        settings: ServerSettings,
+        pollers: usize,
+        build: impl FnOnce(ServerSettings) -> ServerBuilder<H>,
+    ) -> Host {
         let (records, sinks) = Keeps::new();
-        Host::started(builder.sinks(sinks).start(Host::listeners(pollers)).unwrap(), records)
+        let builder = build(ServerSettings { sinks, ..settings });
+        Host::started(builder.start(Host::listeners(pollers)).unwrap(), records)
     }
 
     /// A server that has been started, and where its records go.

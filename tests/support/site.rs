@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
-use tidegate::http::{ServerSettings, serve_files};
+use tidegate::http::{Files, Server, ServerSettings};
 use tidegate::poller::Config;
 use tidegate::poller::file::Root;
 use tidegate_meter::scratch::Scratch;
@@ -52,9 +52,11 @@ impl Site {
     pub(crate) fn with(settings: ServerSettings, pollers: usize, max_connections: usize) -> Site {
         let folder = Folder::new();
         let (records, sinks) = Keeps::new();
+        let settings = ServerSettings { max_connections, sinks, ..settings };
+        let files = Files::new(Root::open(&folder.root()).unwrap());
+        let server = Server::builder(files).compute_threads(1).settings(settings);
         let config = Config { name: "test".into(), ..Config::default() };
-        let (root, listeners) = (Root::open(&folder.root()).unwrap(), Host::listeners(pollers));
-        let server = serve_files(root, listeners, settings, sinks, max_connections, &config).unwrap();
+        let server = server.config(config).start(Host::listeners(pollers)).unwrap();
         Site { host: Host::started(server, records), folder }
     }
 

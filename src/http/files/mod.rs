@@ -54,8 +54,14 @@ pub struct Files {
 
 impl Files {
     /// Serves what is below `root`.
-    pub fn new(root: Arc<Root>) -> Files {
-        Files { root, folder: Arc::default(), cache: None, precompressed: false, straight_only: false }
+    pub fn new(root: impl Into<Arc<Root>>) -> Files {
+        Files {
+            root: root.into(),
+            folder: Arc::default(),
+            cache: None,
+            precompressed: false,
+            straight_only: false,
+        }
     }
 
     /// Has the root stand below a path: `/static` serves `/static/a` from `a`. What is not below it is 404.
@@ -97,6 +103,12 @@ impl Files {
     /// What it wants of the body of a request that it answers.
     pub(in crate::http) fn wants() -> Intake {
         Intake::Discard { max_bytes: BODY_MAX }
+    }
+}
+
+impl From<Root> for Files {
+    fn from(root: Root) -> Files {
+        Files::new(root)
     }
 }
 

@@ -21,7 +21,7 @@
 //!     routes.get("/zeros", |_| vec![0; 50_000_000]).budget(&downloads);
 //! })?;
 //! let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
-//! Server::builder(router).max_connections(1_000).start(listeners)?.join()?;
+//! Server::builder(router).start(listeners)?.join()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

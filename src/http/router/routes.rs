@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_poller::budget::KeyedBudgets;
-use tidegate_poller::file::Root;
 use tidegate_poller::{Budget, Limit};
 
 use super::answer::{Answer, GoesOn};
@@ -101,13 +100,9 @@ impl Routes<'_> {
         self.add(None, path, move |exchange| handler(exchange).answer(&mut exchange.context))
     }
 
-    /// The files below a folder, as [`Files`] serves them. What is said of the route holds for each of them.
-    pub fn files(&mut self, path: &str, root: Root) -> Route<'_> {
-        self.serve_files(path, Files::new(Arc::new(root)))
-    }
-
-    /// The same, by a [`Files`] with settings of its own.
-    pub fn serve_files(&mut self, path: &str, files: Files) -> Route<'_> {
+    /// The files below a folder: its [`Root`](tidegate_poller::file::Root), or a [`Files`] with settings of its own. What is
+    /// said of the route holds for each of them.
+    pub fn files(&mut self, path: &str, files: impl Into<Files>) -> Route<'_> {
         let first = self.plan.routes.len();
         let path = path.trim_end_matches('/');
         let whole = format!("{}{path}", self.prefix);
@@ -116,7 +111,7 @@ impl Routes<'_> {
             self.plan.error.get_or_insert(RouteError::new(whole, why));
             return Route { entries: &mut [] };
         }
-        let files = Arc::new(files.below(&whole).straight_only());
+        let files = Arc::new(files.into().below(&whole).straight_only());
         for end in ["", "/", "/{*file}"] {
             // The folder itself, where it is all there is.
             if whole.is_empty() && end.is_empty() {

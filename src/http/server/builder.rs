@@ -10,7 +10,6 @@ use tidegate_poller::{Config, ListenerId, Plain, Poller, Wire};
 
 use super::{Census, Door, Handler, Server, ServerSettings, Service};
 use crate::net::Listeners;
-use crate::record::Sinks;
 use crate::runtime::{Builder, RuntimeHandle};
 
 /// Puts something between the bytes and a caller's socket.
@@ -21,8 +20,6 @@ pub(super) type Transport = Arc<dyn Fn(Plain) -> Wire + Send + Sync>;
 pub struct ServerBuilder<H> {
     handler: H,
     settings: ServerSettings,
-    sinks: Sinks,
-    max_connections: usize,
     runtime: Builder,
     config: Config,
     transport: Option<Transport>,
@@ -32,7 +29,6 @@ pub struct ServerBuilder<H> {
 struct Part<H> {
     handler: H,
     settings: ServerSettings,
-    sinks: Sinks,
     census: Arc<Census>,
     transport: Option<Transport>,
 }
@@ -47,37 +43,20 @@ pub struct Serving {
     listeners: Mutex<Vec<(usize, ListenerId)>>,
 }
 
-/// Connections a server has at most, unless told otherwise. Each takes a descriptor.
-const CONNECTIONS_MAX: usize = 10_000;
-
 impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     pub(super) fn new(handler: H) -> ServerBuilder<H> {
         ServerBuilder {
             handler,
             settings: ServerSettings::default(),
-            sinks: Sinks::default(),
-            max_connections: CONNECTIONS_MAX,
             runtime: crate::runtime::Runtime::builder(),
             config: Config { name: "http".into(), ..Config::default() },
             transport: None,
         }
     }
 
-    /// How connections are served.
+    /// How connections are served, how many of them, and where their records go.
     pub fn settings(mut self, settings: ServerSettings) -> ServerBuilder<H> {
         self.settings = settings;
-        self
-    }
-
-    /// Where records go. Default: nowhere.
-    pub fn sinks(mut self, sinks: Sinks) -> ServerBuilder<H> {
-        self.sinks = sinks;
-        self
-    }
-
-    /// How many callers are served at a time; others are told to come again. Default: 10,000.
-    pub fn max_connections(mut self, max: usize) -> ServerBuilder<H> {
-        self.max_connections = max;
         self
     }
 
@@ -118,12 +97,11 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         let address = listeners.address();
         let config = self.config.clone();
         let mut runtime = self.runtime.name(config.name.clone()).config(config).pollers(0);
-        let census = Census::new(self.max_connections);
+        let census = Census::new(self.settings.max_connections);
         for socket in listeners.into_sockets() {
             let part = Part {
                 handler: self.handler.clone(),
                 settings: self.settings.clone(),
-                sinks: self.sinks.clone(),
                 census: census.clone(),
                 transport: self.transport.clone(),
             };
@@ -141,14 +119,13 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         runtime.check_thread().map_err(io::Error::other)?;
         let serving =
             Serving { address: listeners.address(), runtime: runtime.clone(), listeners: Mutex::default() };
-        let census = Census::new(self.max_connections);
+        let census = Census::new(self.settings.max_connections);
         let (tell, told) = mpsc::channel();
         for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
             let poller = index % runtime.poller_count();
             let part = Part {
                 handler: self.handler.clone(),
                 settings: self.settings.clone(),
-                sinks: self.sinks.clone(),
                 census: census.clone(),
                 transport: self.transport.clone(),
             };
@@ -181,7 +158,7 @@ impl<H: Handler> Part<H> {
         let here = RuntimeHandle::of_poller();
         let here = here.ok_or_else(|| io::Error::other("this is no poller of a runtime"))?;
         let handler = Box::new(self.handler);
-        let service = Service::new(handler, here, self.settings, self.sinks, self.census, poller.now());
+        let service = Service::new(handler, here, self.settings, self.census, poller.now());
         poller.listen(socket, Box::new(Door::new(Rc::new(service)).with_transport(self.transport)))
     }
 }

@@ -49,6 +49,6 @@ impl Session for Busy {
     }
 
     fn closed(self: Box<Self>, record: ConnectionRecord) {
-        self.seat.sinks.connection(record, 0);
+        self.seat.settings.sinks.connection(record, 0);
     }
 }

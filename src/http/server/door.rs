@@ -51,6 +51,6 @@ impl Acceptor for Door {
     }
 
     fn refused(&mut self, record: ConnectionRecord) {
-        self.service.sinks.connection(record, 0);
+        self.service.settings.sinks.connection(record, 0);
     }
 }

@@ -20,8 +20,7 @@ use crate::task::{Outcome, Series, SeriesError};
 /// Answers requests; lives on one poller's thread. A closure will do.
 ///
 /// ```no_run
-/// use tidegate::http::{ExchangeContext, ServerSettings, serve};
-/// use tidegate::http::Body;
+/// use tidegate::http::{Body, ExchangeContext, Server};
 /// use tidegate::net::Listeners;
 /// use tidegate::task::{Series, go};
 ///
@@ -32,7 +31,7 @@ use crate::task::{Outcome, Series, SeriesError};
 ///     });
 /// };
 /// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
-/// serve(handler, listeners, ServerSettings::default(), Default::default(), 1_000, &Default::default())?.join()?;
+/// Server::builder(handler).start(listeners)?.join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Handler: 'static {

@@ -20,14 +20,7 @@ mod work;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use tidegate_poller::Config;
-use tidegate_poller::file::Root;
-
-use crate::http::Files;
-use crate::net::Listeners;
-use crate::record::Sinks;
 use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
 pub use builder::{ServerBuilder, Serving};
@@ -43,41 +36,6 @@ pub struct Server {
     runtime: Runtime,
 }
 
-/// Serves the files below `root`; else as [`serve`].
-///
-/// # Errors
-/// When a thread cannot be started or a poller not be made.
-pub fn serve_files(
-    root: Root,
-    listeners: Listeners,
-    settings: ServerSettings,
-    sinks: Sinks,
-    max_connections: usize,
-    config: &Config,
-) -> io::Result<Server> {
-    // Files compute nothing; each thread would cost its stack.
-    let server =
-        Server::builder(Files::new(Arc::new(root))).compute_threads(1).settings(settings).sinks(sinks);
-    server.max_connections(max_connections).config(config.clone()).start(listeners)
-}
-
-/// Has `handler` answer requests, on as many pollers as there are listeners, to at most `max_connections` callers at a
-/// time: [`Server::builder`] in one call.
-///
-/// # Errors
-/// When a thread cannot be started or a poller not be made.
-pub fn serve(
-    handler: impl Handler + Clone + Send + 'static,
-    listeners: Listeners,
-    settings: ServerSettings,
-    sinks: Sinks,
-    max_connections: usize,
-    config: &Config,
-) -> io::Result<Server> {
-    let server = Server::builder(handler).settings(settings).sinks(sinks).max_connections(max_connections);
-    server.config(config.clone()).start(listeners)
-}
-
 impl Server {
     /// A server that has `handler` answer.
     ///
@@ -88,7 +46,7 @@ impl Server {
     ///
     /// let hello = |exchange: &mut Series<ExchangeContext>| exchange.context.reply = Reply::text("Hello, World!");
     /// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
-    /// Server::builder(hello).max_connections(1_000).start(listeners)?.join()?;
+    /// Server::builder(hello).start(listeners)?.join()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn builder<H: Handler + Clone + Send + 'static>(handler: H) -> ServerBuilder<H> {

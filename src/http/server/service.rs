@@ -26,6 +26,8 @@ use crate::runtime::RuntimeHandle;
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
+    /// Connections at once, each of which takes a descriptor; further callers are told to come again (503). Default: 10,000.
+    pub max_connections: usize,
     /// From the first byte of a request until its head is there. For a connection's first head it runs from
     /// accept, and ends a connection that sends nothing.
     pub header_timeout: Duration,
@@ -47,11 +49,14 @@ pub struct ServerSettings {
     pub rate_after: u64,
     /// What the connections spend through.
     pub pacing: Pacing,
+    /// Where the records go. Default: nowhere.
+    pub sinks: Sinks,
 }
 
 impl Default for ServerSettings {
     fn default() -> ServerSettings {
         ServerSettings {
+            max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             request_timeout: None,
@@ -61,6 +66,7 @@ impl Default for ServerSettings {
             head_limits: HeadLimits::default(),
             rate_after: 0,
             pacing: Pacing::default(),
+            sinks: Sinks::default(),
         }
     }
 }
@@ -97,7 +103,6 @@ pub struct Service {
     pub(super) handler: Box<dyn Handler>,
     pub(super) runtime: RuntimeHandle,
     pub(super) settings: ServerSettings,
-    pub(super) sinks: Sinks,
     census: Arc<Census>,
     pub(super) clock: RefCell<Clock>,
     /// What replies under way send.
@@ -128,17 +133,15 @@ impl Service {
         handler: Box<dyn Handler>,
         runtime: RuntimeHandle,
         settings: ServerSettings,
-        sinks: Sinks,
         census: Arc<Census>,
         now: Moment,
     ) -> Service {
         let has_free_bytes = settings.rate_after > 0 && settings.pacing.limit().is_some();
         Service {
-            unrecorded: sinks.is_empty() && settings.max_requests.is_none() && !has_free_bytes,
+            unrecorded: settings.sinks.is_empty() && settings.max_requests.is_none() && !has_free_bytes,
             handler,
             runtime,
             settings,
-            sinks,
             census,
             clock: RefCell::new(Clock::new(now, SystemTime::now())),
             files: RefCell::default(),

@@ -33,7 +33,7 @@ use state::{State, ToTell, TopicKey};
 /// Named topics, and who is subscribed to them. Cheap to clone; may be used from any thread, and by any number of servers.
 ///
 /// ```no_run
-/// use tidegate::http::{ExchangeContext, ServerSettings, serve};
+/// use tidegate::http::{ExchangeContext, Server};
 /// use tidegate::net::Listeners;
 /// use tidegate::sse::{Event, Hub};
 /// use tidegate::task::Series;
@@ -47,7 +47,7 @@ use state::{State, ToTell, TopicKey};
 ///     }
 /// };
 /// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 2)?;
-/// let server = serve(handler, listeners, ServerSettings::default(), Default::default(), 1_000, &Default::default())?;
+/// let server = Server::builder(handler).start(listeners)?;
 /// hub.publish("news", Event::data("hello, all"))?;
 /// server.join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -164,7 +164,7 @@ impl Session for HttpSession {
         let Some(work) = &mut self.work else { return };
         match mark.edge {
             Edge::Begin { .. } => {
-                let recorded = !self.seat.sinks.is_empty();
+                let recorded = !self.seat.settings.sinks.is_empty();
                 let exchange = work.exchanges.iter_mut().find(|exchange| exchange.id == mark.id);
                 if let Some(exchange) = exchange.filter(|_| recorded) {
                     let at = moment_after(exchange.latest(), &mark);
@@ -208,7 +208,7 @@ impl Session for HttpSession {
     }
 
     fn wants_figures(&self) -> bool {
-        !self.seat.sinks.is_empty()
+        !self.seat.settings.sinks.is_empty()
     }
 
     fn phase(&self) -> &'static str {
@@ -230,7 +230,7 @@ impl Session for HttpSession {
             }
             self.seat.give_back(work);
         }
-        self.seat.sinks.connection(record, u64::from(self.exchanges));
+        self.seat.settings.sinks.connection(record, u64::from(self.exchanges));
     }
 }
 

@@ -256,14 +256,14 @@ impl HttpSession {
             let connection =
                 Connection { conn_id: record.conn_id, peer: record.peer.clone(), role: record.role };
             let at = moment_after(exchange.latest(), &mark);
-            self.seat.sinks.exchange(|| {
+            self.seat.settings.sinks.exchange(|| {
                 let events = events_of(exchange.id);
                 ExchangeRecord { events, ..exchange.complete(connection, &mark, at, &clock) }
             });
         }
         for (place, exchange) in work.exchanges.drain(..).enumerate() {
             let in_front = front.as_deref().filter(|_| place == 0);
-            self.seat.sinks.exchange(|| {
+            self.seat.settings.sinks.exchange(|| {
                 let events = events_of(exchange.id);
                 ExchangeRecord { events, ..exchange.cut(record, opened, &clock, in_front, in_handler) }
             });

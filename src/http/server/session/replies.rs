@@ -66,7 +66,7 @@ impl HttpSession {
     /// then its FIN need not be awaited.
     fn is_told_of_the_end(&self) -> bool {
         let latest = self.work.as_ref().and_then(|work| work.exchanges.back());
-        self.seat.sinks.is_empty() && latest.is_some_and(Exchange::says_close)
+        self.seat.settings.sinks.is_empty() && latest.is_some_and(Exchange::says_close)
     }
 
     /// How a connection ends on which all was answered.
@@ -113,7 +113,7 @@ impl HttpSession {
         exchange.reply = Some(ReplyFacts { status: reply.status, head_len, body_len, end, phase });
         let id = exchange.id;
         // Nobody is told when it begins where there are no records, nor is anything exempt from no limit.
-        let recorded = !self.seat.sinks.is_empty();
+        let recorded = !self.seat.settings.sinks.is_empty();
         let limited = self.seat.settings.pacing.limit().is_some();
         let begins = recorded || pacing.is_some() || limited;
         self.has_freed |= limited && after.is_some();
@@ -204,7 +204,7 @@ impl HttpSession {
 
     /// The last byte of the first reply in the outbox has gone.
     pub(super) fn reply_has_gone(&mut self, io: &mut Io<'_>, mark: Passed) {
-        let recorded = !self.seat.sinks.is_empty();
+        let recorded = !self.seat.settings.sinks.is_empty();
         let Some(work) = &mut self.work else { return };
         if recorded {
             work.set_front(mark.at, mark.sums.pauses);
@@ -242,11 +242,11 @@ impl HttpSession {
         let reins = if work.exchanges.len() == 1 { work.reins.take() } else { None };
         let Some(exchange) = work.exchanges.front_mut() else { return };
         let seat = &self.seat;
-        if !seat.sinks.is_empty() {
+        if !seat.settings.sinks.is_empty() {
             seat.refresh(io.now());
             let at = moment_after(exchange.latest(), mark);
             let connection = Connection { conn_id: io.conn_id(), peer: io.peer(), role: io.role() };
-            seat.sinks.exchange(|| {
+            seat.settings.sinks.exchange(|| {
                 let record = exchange.complete(connection, mark, at, &seat.clock.borrow());
                 ExchangeRecord { events: reins.and_then(|reins| reins.events()), ..record }
             });
