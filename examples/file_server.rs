@@ -19,7 +19,7 @@ use tidegate::http::StatusCode;
 use tidegate::http::codec::target::Target;
 use tidegate::http::{Body, Reply};
 use tidegate::http::{ExchangeContext, Files, Handler, Server, ServerSettings};
-use tidegate::net::{Listeners, PacingBuilder};
+use tidegate::net::{Listeners, Pacing};
 use tidegate::poller::file::Root;
 use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
 use tidegate::task::{Error, Series, blocking, go, read_up_to};
@@ -99,7 +99,7 @@ fn main() -> Result<(), Error> {
     let rate = env::args().nth(2).map(|rate| rate.parse()).transpose()?;
     let root = Arc::new(Root::open(Path::new(&folder))?);
     let handler = Counting { files: Files::new(root.clone()), root };
-    let pacing = PacingBuilder { connection: rate, ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(rate).build();
     let sinks = Sinks::new([Arc::new(Print) as Arc<dyn Sink>]);
     let settings = ServerSettings { pacing, sinks, ..ServerSettings::default() };
     let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1)?;

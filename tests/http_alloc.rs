@@ -7,7 +7,7 @@ mod support;
 
 use support::Wire;
 use tidegate::http::{ExchangeContext, Server, ServerSettings};
-use tidegate::net::{Listeners, PacingBuilder};
+use tidegate::net::{Listeners, Pacing};
 use tidegate::task::Series;
 
 /// Says hello; and at `/count`, how often its thread has allocated before the request.
@@ -24,8 +24,8 @@ fn hello(exchange: &mut Series<ExchangeContext>) {
 
 #[test]
 fn a_request_on_a_kept_connection_allocates_nothing() {
-    let limited = PacingBuilder { connection: Some(1 << 40), client: Some(1 << 40), total: Some(1 << 40) };
-    for rates in [PacingBuilder::default(), limited] {
+    let limited = Pacing::builder().connection(1 << 40).client(1 << 40).total(1 << 40);
+    for rates in [Pacing::builder(), limited] {
         let settings = ServerSettings { pacing: rates.build(), ..ServerSettings::default() };
         let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
         let server = Server::builder(hello).settings(settings).start(listeners).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use support::{Host, Wire};
 use tidegate::http::{ExchangeContext, Reply, ServerSettings, StatusCode, body_stream};
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::task::{Series, go};
 
 type Exchange = Series<ExchangeContext>;
@@ -137,7 +137,7 @@ fn converse(host: &Host, bytes: &[u8], mut random: fastrand::Rng) -> String {
 #[test]
 fn what_goes_on_the_wire_is_the_same_whether_anybody_records_or_not() {
     let seed = fastrand::u64(..);
-    let limited = || PacingBuilder { connection: Some(1 << 40), total: Some(1 << 40), ..Default::default() };
+    let limited = || Pacing::builder().connection(1 << 40).total(1 << 40);
     let paced =
         || ServerSettings { pacing: limited().build(), rate_after: 1_000, ..ServerSettings::default() };
     let hosts = [
@@ -171,7 +171,7 @@ fn a_panic_costs_its_own_exchange_only() {
 
 /// Gives connections so little that a reply takes long.
 fn slow(rate: u64, idle_timeout: Duration) -> ServerSettings {
-    let pacing = PacingBuilder { connection: Some(rate), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(rate).build();
     ServerSettings { pacing, idle_timeout, ..ServerSettings::default() }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use client_support::{Asks, PATIENCE, ok, says, server};
 use tidegate::http::{Body, ClientError, Method, ResponseBody, StatusCode, body_stream};
-use tidegate::net::protocol::Waited;
+use tidegate::net::Waited;
 use tidegate::poller::{Peer, Reason};
 use tidegate::task::Parallel;
 

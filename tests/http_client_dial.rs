@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use client_support::{Asks, PATIENCE, ok, says, server};
 use tidegate::http::ClientError;
-use tidegate::net::protocol::Waited;
+use tidegate::net::Waited;
 use tidegate::net::{Resolve, Resolving};
 use tidegate::poller::{Peer, Reason, Role};
 use tidegate::task::Parallel;

@@ -10,7 +10,7 @@ use client_support::{Asks, Caller, PATIENCE, ok, says, server};
 use tidegate::http::client::Proxies;
 use tidegate::http::codec::response::Fault;
 use tidegate::http::{BodyError, ClientError};
-use tidegate::net::protocol::Waited;
+use tidegate::net::Waited;
 use tidegate::poller::{Limit, Reason, Who};
 use tidegate::task::Series;
 

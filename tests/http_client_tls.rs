@@ -18,7 +18,7 @@ use pki::Pki;
 use support::Nginx;
 use tidegate::http::ClientError;
 use tidegate::http::client::Proxies;
-use tidegate::net::protocol::Waited;
+use tidegate::net::Waited;
 use tidegate::net::tls::ClientTls;
 use tidegate::poller::Reason;
 use tidegate::task::Parallel;

@@ -12,7 +12,7 @@ use tidegate::http::codec::dechunk::{Dechunker, Piece};
 use tidegate::http::{
     BodyWriter, ExchangeContext, Fields, Handler, Reply, ServerSettings, StatusCode, StreamBody, body_stream,
 };
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::poller::budget::KeyedBudgets;
 use tidegate::poller::{Budget, Limit, Pull, Reason, Who};
 use tidegate::runtime::Runtime;
@@ -416,7 +416,7 @@ fn one_reply_has_a_pace_and_the_next_one_the_connections_own() {
 #[test]
 fn the_connections_own_limit_is_back_after_a_reply_without() {
     let free = Limit::new("free", None);
-    let pacing = PacingBuilder { connection: Some(400_000), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(400_000).build();
     let settings = ServerSettings { pacing, ..ServerSettings::default() };
     let host = Host::with(settings, move |exchange: &mut Exchange| {
         let reply = Reply::text(vec![b'x'; 200_000]);

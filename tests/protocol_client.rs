@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use protocol_support::{
     Frames, Keeps, PATIENCE, echo_server, frame, here, plain_server, random_bytes, read_frame,
 };
-use tidegate::net::protocol::{Client, ClientSettings, RequestError, Spending, Waited};
+use tidegate::net::protocol::{Client, ClientSettings, RequestError};
 use tidegate::net::{Resolve, Resolving};
+use tidegate::net::{Spending, Waited};
 use tidegate::poller::{Limit, Reason};
 use tidegate::runtime::Runtime;
 use tidegate::task::{Parallel, Series, WaitError, sleep};

@@ -9,7 +9,8 @@ mod protocol_support;
 use std::time::Instant;
 
 use protocol_support::{Frames, listeners};
-use tidegate::net::protocol::{Client, ClientSettings, Exchange, ServerSettings, Spending, serve};
+use tidegate::net::Spending;
+use tidegate::net::protocol::{Client, ClientSettings, Exchange, ServerSettings, serve};
 use tidegate::poller::{Budget, Limit};
 use tidegate::runtime::Runtime;
 use tidegate::task::{Parallel, Series};

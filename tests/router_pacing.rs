@@ -11,7 +11,7 @@ use support::Wire;
 use tidegate::http::Reply;
 use tidegate::http::ServerSettings;
 use tidegate::http::router::{by_address, by_header, by_path};
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::poller::budget::KeyedBudgets;
 use tidegate::poller::file::Root;
 use tidegate::poller::{Budget, Limit};
@@ -107,7 +107,7 @@ fn each_key_has_a_budget_of_its_own() {
 
 #[test]
 fn a_route_has_a_limit_for_each_reply_and_a_part_before_it() {
-    let pacing = PacingBuilder { connection: Some(RATE / 2), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(RATE / 2).build();
     let limit = Limit::new("route", Some(RATE));
     let web = Web::with(ServerSettings { pacing, ..ServerSettings::default() }, |routes| {
         routes.get("/limited", film).limit(&limit);

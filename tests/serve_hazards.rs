@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use support::{Serve, Site, Wire, check_log, end, number};
 use tidegate::http::ServerSettings;
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::poller::Reason;
 use tidegate_meter::scratch::pattern;
 use tidegate_meter::sys::Tell;
@@ -22,7 +22,7 @@ const SIZE: usize = 400_000;
 
 /// A site whose replies take their time.
 fn slow() -> Site {
-    let pacing = PacingBuilder { connection: Some(1_000_000), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(1_000_000).build();
     Site::with(ServerSettings { pacing, ..ServerSettings::default() }, 1, 100)
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sse_support::{Listener, Running, await_subscribers, topics};
 use support::{PATIENCE, await_that};
 use tidegate::http::ServerSettings;
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::poller::{Budget, Limit, Reason};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{
@@ -327,7 +327,7 @@ fn who_is_too_slow_is_cut_and_comes_back_for_the_rest() {
 #[test]
 fn who_is_held_back_by_a_budget_is_told_apart_from_who_is_slow() {
     let hub = hub(bounded(Policy::Disconnect, 10));
-    let pacing = PacingBuilder { connection: Some(10_000), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(10_000).build();
     let running = Running::with(topics(&hub), ServerSettings { pacing, ..ServerSettings::default() });
     // It reads all it can.
     let mut listener = Listener::connect(running.address, "/t", "");

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use tidegate::http::{Handler, Server, ServerSettings};
-use tidegate::net::{Listeners, PacingBuilder};
+use tidegate::net::{Listeners, Pacing};
 use tidegate::poller::sys;
 use tidegate::task::Error;
 
@@ -43,16 +43,16 @@ impl Options {
     /// Serves until the process is ended from outside. Rates are in bytes per second.
     pub(crate) fn serve(&self, handler: impl Handler + Clone + Send + 'static) -> Result<(), Error> {
         let address = self.value("--listen")?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let rates = PacingBuilder {
-            connection: self.value("--rate")?,
-            client: self.value("--client-rate")?,
-            total: self.value("--total-rate")?,
-        };
+        let pacing = Pacing::builder()
+            .connection(self.value("--rate")?)
+            .client(self.value("--client-rate")?)
+            .total(self.value("--total-rate")?);
         let listeners = Listeners::bind(address, self.value("--pollers")?.unwrap_or(1))?;
         // A descriptor for each connection, and an eighth for the rest.
         let descriptors = usize::try_from(sys::raise_descriptor_limit()?)?;
         let max_connections = descriptors - descriptors / 8;
-        let settings = ServerSettings { max_connections, pacing: rates.build(), ..ServerSettings::default() };
+        let settings =
+            ServerSettings { max_connections, pacing: pacing.build(), ..ServerSettings::default() };
         let server = Server::builder(handler).settings(settings).start(listeners)?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on http://{}", server.address())?;

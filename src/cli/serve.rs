@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::signals::{Caught, Duties, Duty};
 use crate::http::{Files, Server, ServerSettings};
 use crate::net::tls::ServerTls;
-use crate::net::{Listeners, PacingBuilder};
+use crate::net::{Listeners, Pacing};
 use crate::record::{AccessLog, Destination, LineFormat, Sinks};
 
 /// How long the end waits for the access log: a pipe nobody reads must not keep the program.
@@ -38,7 +38,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     }
 
     let pacing =
-        PacingBuilder { connection: args.rate, client: args.client_rate, total: args.total_rate }.build();
+        Pacing::builder().connection(args.rate).client(args.client_rate).total(args.total_rate).build();
     let settings = ServerSettings {
         max_connections,
         header_timeout: args.header_timeout,

@@ -10,10 +10,10 @@
 //!
 //! ```no_run
 //! use tidegate::http::{Files, Server, ServerSettings};
-//! use tidegate::net::{Listeners, PacingBuilder};
+//! use tidegate::net::{Listeners, Pacing};
 //! use tidegate::poller::file::Root;
 //!
-//! let pacing = PacingBuilder { connection: Some(1_000_000), ..PacingBuilder::default() }.build();
+//! let pacing = Pacing::builder().connection(1_000_000).build();
 //! let settings = ServerSettings { pacing, ..ServerSettings::default() };
 //! let root = Root::open(".".as_ref())?;
 //! let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;

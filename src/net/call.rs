@@ -3,6 +3,7 @@
 //! Protocols of one's own and HTTP have this in common; what is asked, and how, is theirs. Whoever holds a [`Call`] when
 //! it is dropped ends its task.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_poller::Moment;
@@ -24,6 +25,27 @@ pub(crate) struct Call<P: Pooled> {
     pub(crate) timer: Option<RuntimeTimer>,
     /// What it is about.
     pub(crate) work: P::Work,
+}
+
+/// What was waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Waited {
+    /// A connection that is free.
+    Connection,
+    /// The addresses of a name.
+    Addresses,
+    /// A new connection.
+    Connect,
+    /// TLS to be agreed on.
+    Tls,
+    /// The kernel to take the request: the peer does not read.
+    Send,
+    /// The first byte of the reply.
+    FirstByte,
+    /// A further byte of it.
+    NextByte,
+    /// All of it.
+    Total,
 }
 
 impl<P: Pooled> Call<P> {
@@ -91,4 +113,19 @@ impl<O> Clone for Pledge<O> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Display for Waited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Waited::Connection => "a free connection",
+            Waited::Addresses => "the host's addresses",
+            Waited::Connect => "a connection to be made",
+            Waited::Tls => "TLS to be agreed on",
+            Waited::Send => "the peer to take the request",
+            Waited::FirstByte => "the first byte of the reply",
+            Waited::NextByte => "the next byte of the reply",
+            Waited::Total => "the whole reply",
+        })
+    }
 }

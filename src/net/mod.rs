@@ -8,11 +8,14 @@ pub(crate) mod patience;
 pub(crate) mod pool;
 pub mod protocol;
 mod resolve;
+mod spending;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod udp;
 
+pub use call::Waited;
 pub use listen::{ListenError, Listeners};
 pub use pacing::{ClientKey, Pacing, PacingBuilder};
 pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use spending::Spending;
 pub use udp::{DATAGRAM_MAX, Datagram, Receive, SendTo, UdpSocket};

@@ -20,21 +20,39 @@ pub struct Pacing {
     total: Option<Budget>,
 }
 
-/// Rates in bytes per second; what is absent does not limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Builds a [`Pacing`]. Rates are in bytes per second; what is not said, or is `None`, does not limit.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PacingBuilder {
-    /// Of each connection.
-    pub connection: Option<u64>,
-    /// Of all connections of one client together.
-    pub client: Option<u64>,
-    /// Of everything together.
-    pub total: Option<u64>,
+    connection: Option<u64>,
+    client: Option<u64>,
+    total: Option<u64>,
 }
 
 /// How long a client that is gone keeps its budget. Longer than any debt, short enough to forget a crowd.
 const CLIENT_EXPIRY: Duration = Duration::from_secs(60);
 
 impl PacingBuilder {
+    /// The rate of each connection.
+    #[must_use]
+    pub fn connection(mut self, rate: impl Into<Option<u64>>) -> PacingBuilder {
+        self.connection = rate.into();
+        self
+    }
+
+    /// The rate of all connections of one client together.
+    #[must_use]
+    pub fn client(mut self, rate: impl Into<Option<u64>>) -> PacingBuilder {
+        self.client = rate.into();
+        self
+    }
+
+    /// The rate of everything together.
+    #[must_use]
+    pub fn total(mut self, rate: impl Into<Option<u64>>) -> PacingBuilder {
+        self.total = rate.into();
+        self
+    }
+
     /// Makes the budgets.
     pub fn build(self) -> Pacing {
         let total = self.total.map(|rate| Budget::builder("total").rate(rate).build());
@@ -45,6 +63,19 @@ impl PacingBuilder {
 }
 
 impl Pacing {
+    /// Rates to be said. Said none, it limits nothing.
+    ///
+    /// ```
+    /// use tidegate::net::Pacing;
+    ///
+    /// // 1 MB/s for each connection, however many there are, and 100 MB/s for all.
+    /// let pacing = Pacing::builder().connection(1_000_000).total(100_000_000).build();
+    /// assert_eq!(pacing.total().unwrap().rate(), Some(100_000_000));
+    /// ```
+    pub fn builder() -> PacingBuilder {
+        PacingBuilder::default()
+    }
+
     /// Has a new socket spend through the budgets.
     pub fn join(&self, io: &mut Io<'_>) {
         if self.limit.is_some() {
@@ -147,7 +178,7 @@ mod tests {
 
     #[test]
     fn clients_have_the_total_above_them() {
-        let pacing = PacingBuilder { connection: Some(5), client: Some(10), total: Some(20) }.build();
+        let pacing = Pacing::builder().connection(5).client(10).total(20).build();
         assert_eq!(pacing.limit().and_then(Limit::rate), Some(5));
         let client = pacing.clients().unwrap().get(&ClientKey::Local, tidegate_poller::Moment::FIRST);
         assert_eq!(client.rate(), Some(10));

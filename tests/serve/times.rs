@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate::http::ServerSettings;
-use tidegate::net::PacingBuilder;
+use tidegate::net::Pacing;
 use tidegate::poller::record::{Reason, Who};
 use tidegate_meter::scratch::pattern;
 
@@ -11,7 +11,7 @@ use crate::support::Site;
 
 #[test]
 fn the_gap_of_a_reply_is_its_own() {
-    let pacing = PacingBuilder { connection: Some(100_000), ..PacingBuilder::default() }.build();
+    let pacing = Pacing::builder().connection(100_000).build();
     let site = Site::with(ServerSettings { pacing, ..ServerSettings::default() }, 1, 100);
     site.folder.file("a", pattern(0, 2_000));
     let mut client = site.connect();

@@ -21,7 +21,7 @@ pub(super) use args::FetchArgs;
 
 use super::failure::Failure;
 use crate::http::client::{Client, ClientSettings, Proxies, Url};
-use crate::net::protocol::Spending;
+use crate::net::Spending;
 use crate::net::tls::{ClientTls, Pem};
 use crate::runtime::Runtime;
 use crate::task::future;

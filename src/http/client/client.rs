@@ -22,10 +22,10 @@ use super::session::ClientSession;
 use super::settings::ClientSettings;
 use super::url::{Scheme, Url};
 use crate::http::{Body, HeaderMap, HeaderValue, Method, StatusCode};
+use crate::net::Waited;
 use crate::net::account::{Account, On};
 use crate::net::call::Pledge;
 use crate::net::pool::{self, Bounds, Endpoints, Pooled, Refused};
-use crate::net::protocol::Waited;
 #[cfg(feature = "tls")]
 use crate::net::tls::ClientTls;
 use crate::record::{ClientFacts, Words};

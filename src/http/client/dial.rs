@@ -18,8 +18,8 @@ use super::error::ClientError;
 use super::session::ClientSession;
 use super::url::Scheme;
 use crate::net::Resolving;
+use crate::net::Waited;
 use crate::net::pool::with_session;
-use crate::net::protocol::Waited;
 #[cfg(feature = "tls")]
 use crate::net::tls::PeerName;
 use crate::runtime::work::Later;

@@ -9,7 +9,7 @@ use super::proxy::BadProxy;
 use super::url::BadUrl;
 use crate::http::codec::response::Fault;
 use crate::http::{BodyError, StatusCode};
-use crate::net::protocol::Waited;
+use crate::net::Waited;
 
 /// Why a request has no response. A request that is cancelled has no error: nothing comes of it.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::proxy::Proxies;
 use crate::http::codec::response::HEAD_MAX;
-use crate::net::protocol::Spending;
+use crate::net::Spending;
 #[cfg(feature = "tls")]
 use crate::net::tls::ClientTls;
 use crate::net::{Resolve, SystemResolver};

@@ -14,8 +14,9 @@ use tidegate_poller::{Io, Moment, Poller, Reason, Sums, sys};
 
 use super::client_session::ClientSession;
 use super::codec::Codec;
-use super::error::{RequestError, Waited};
-use super::spending::Spending;
+use super::error::RequestError;
+use crate::net::Spending;
+use crate::net::Waited;
 use crate::net::account::{Account, On};
 use crate::net::call::Pledge;
 use crate::net::pool::{self, Bounds, Endpoints, Pooled, Refused};

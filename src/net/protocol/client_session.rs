@@ -14,8 +14,9 @@ use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Reason, Session};
 
 use super::client::{Call, ClientSettings, Endpoint, Shared};
 use super::codec::{Codec, Malformed, Outgoing};
-use super::error::{RequestError, Waited};
+use super::error::RequestError;
 use super::inbound::{Fault, Inbound};
+use crate::net::Waited;
 use crate::net::account::{Account, On};
 use crate::net::patience::Patience;
 use crate::net::pool::Next;

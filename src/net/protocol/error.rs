@@ -6,6 +6,7 @@ use std::io;
 use tidegate_poller::Reason;
 
 use super::codec::Malformed;
+use crate::net::Waited;
 
 /// Why a request has no reply. A request that is cancelled has no error: nothing comes of it.
 #[derive(Debug)]
@@ -29,27 +30,6 @@ pub enum RequestError {
     Encode(Malformed),
     /// The runtime is stopping.
     Stopped,
-}
-
-/// What was waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Waited {
-    /// A connection that is free.
-    Connection,
-    /// The addresses of a name.
-    Addresses,
-    /// A new connection.
-    Connect,
-    /// TLS to be agreed on.
-    Tls,
-    /// The kernel to take the request: the peer does not read.
-    Send,
-    /// The first byte of the reply.
-    FirstByte,
-    /// A further byte of it.
-    NextByte,
-    /// All of it.
-    Total,
 }
 
 impl fmt::Display for RequestError {
@@ -77,20 +57,5 @@ impl std::error::Error for RequestError {
             RequestError::Malformed(error) | RequestError::Encode(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for Waited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Waited::Connection => "a free connection",
-            Waited::Addresses => "the host's addresses",
-            Waited::Connect => "a connection to be made",
-            Waited::Tls => "TLS to be agreed on",
-            Waited::Send => "the peer to take the request",
-            Waited::FirstByte => "the first byte of the reply",
-            Waited::NextByte => "the next byte of the reply",
-            Waited::Total => "the whole reply",
-        })
     }
 }

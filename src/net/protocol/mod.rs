@@ -14,10 +14,8 @@ mod error;
 mod inbound;
 mod server;
 mod server_session;
-mod spending;
 
 pub use client::{Client, ClientSettings, Request, Target};
 pub use codec::{Codec, Decoded, Malformed, Outgoing};
-pub use error::{RequestError, Waited};
+pub use error::RequestError;
 pub use server::{Exchange, Server, ServerSettings, Stop, serve};
-pub use spending::Spending;

@@ -12,8 +12,8 @@ use tidegate_poller::{Acceptor, Admission, Io, ListenerId, Poller, Reason, Socke
 
 use super::codec::Codec;
 use super::server_session::ServerSession;
-use super::spending::Spending;
 use crate::net::Listeners;
+use crate::net::Spending;
 use crate::record::Sinks;
 use crate::runtime::RuntimeHandle;
 use crate::runtime::work::{Later, Ready};

@@ -7,7 +7,7 @@ use super::ClientSession;
 use crate::http::client::attempt::Attempt;
 use crate::http::client::client::{Call, unconnected};
 use crate::http::client::error::ClientError;
-use crate::net::protocol::Waited;
+use crate::net::Waited;
 
 impl ClientSession {
     pub(super) fn fail(&mut self, io: &mut Io<'_>, error: ClientError, end: End) {

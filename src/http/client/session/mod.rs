@@ -25,8 +25,8 @@ use super::client::{Call, Endpoint, Shared};
 use super::dial::{Dial, NEXT_ADDRESS_AFTER};
 use super::error::ClientError;
 use super::url::Scheme;
+use crate::net::Waited;
 use crate::net::patience::Patience;
-use crate::net::protocol::Waited;
 use prepare::Tunnel;
 pub(super) use send::LOOK;
 

@@ -10,7 +10,7 @@ use crate::http::client::error::ClientError;
 use crate::http::client::request::field;
 use crate::http::client::url::Scheme;
 use crate::http::codec::response::{Decoder, Fault, Piece};
-use crate::net::protocol::Waited;
+use crate::net::Waited;
 #[cfg(feature = "tls")]
 use crate::net::tls::PeerName;
 

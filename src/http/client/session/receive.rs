@@ -12,8 +12,8 @@ use crate::http::client::error::ClientError;
 use crate::http::client::intake::Room;
 use crate::http::codec::response::Piece;
 use crate::http::{Fields, StatusCode};
+use crate::net::Waited;
 use crate::net::pool::{Next, with_session};
-use crate::net::protocol::Waited;
 
 impl ClientSession {
     /// Looks at what came, and says how much of it is used: the rest waits for room.

@@ -11,7 +11,7 @@ use crate::http::client::client::Call;
 use crate::http::client::progress::{Counted, LOOKED_EVERY};
 use crate::http::client::request::{Upload, write_head};
 use crate::http::client::url::Scheme;
-use crate::net::protocol::Waited;
+use crate::net::Waited;
 
 /// How long a body waits for the server's leave: some never give it (RFC 9110, section 10.1.1). As long as curl does.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);

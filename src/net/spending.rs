@@ -1,4 +1,4 @@
-//! What connections of a protocol spend through, both ways.
+//! What the connections of a client or a server spend through, both ways.
 
 use tidegate_poller::{Budget, Direction, Io, Limit};
 
