@@ -104,7 +104,7 @@ fn server(options: &Options) -> Result<(), Error> {
     }
     while lines.next().is_some() {}
     eprintln!("{:?}", hub.figures());
-    server.handles().shutdown(Duration::ZERO);
+    server.shutdown(Duration::ZERO);
     Ok(server.join()?)
 }
 

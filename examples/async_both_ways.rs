@@ -60,7 +60,7 @@ async fn main() -> Result<(), Error> {
     println!("the series, awaited: {} lines, {}", session.lines, session.answer);
 
     // A runtime waits for its threads when it is dropped, but none of them waits for this one.
-    runtime.stop(Duration::from_secs(1))?;
+    runtime.shutdown(Duration::from_secs(1))?;
     Ok(())
 }
 

@@ -108,6 +108,6 @@ fn main() -> Result<(), Error> {
     println!("listening on http://{}", server.address());
     io::stdin().read_line(&mut String::new())?;
     // What is in flight has five seconds.
-    server.handles().shutdown(Duration::from_secs(5));
+    server.shutdown(Duration::from_secs(5));
     Ok(server.join()?)
 }

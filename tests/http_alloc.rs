@@ -42,7 +42,7 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
         let after = count(&mut client);
         // The timer wheel, as it turns, moves an entry once in a while.
         assert!(after - asked <= asked - before + 10, "300 requests allocated {} times", after - asked);
-        server.handles().shutdown(std::time::Duration::ZERO);
+        server.shutdown(std::time::Duration::ZERO);
         server.join().unwrap();
     }
 }

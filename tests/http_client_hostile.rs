@@ -290,7 +290,7 @@ fn a_request_that_waits_for_its_retry_ends_with_the_runtime() {
     let asks = Asks::with(|settings| settings.max_retries = 1);
     let asked = asks.runtime.spawn(asks.client.get(server.url("/")));
     asks.keeps.counts(1, 0);
-    asks.runtime.stop(Duration::from_secs(1)).unwrap();
+    asks.runtime.shutdown(Duration::from_secs(1)).unwrap();
     let ended = asked.wait_for(client_support::PATIENCE).expect("it ends");
     assert!(!matches!(ended, Ok(Ok(_))), "{ended:?}");
 }

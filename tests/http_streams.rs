@@ -529,6 +529,6 @@ fn a_server_lives_on_a_runtime_that_is_there_already() {
     };
     runtime.run(tidegate::task::go(starts)).unwrap();
     assert_eq!(*seen.lock().unwrap(), Some(true), "it would wait for itself");
-    runtime.stop(PATIENCE).unwrap();
+    runtime.shutdown(PATIENCE).unwrap();
     client.expect_end();
 }

@@ -335,7 +335,7 @@ fn stopping_lets_exchanges_end_and_closes_the_rest() {
     while begun.load(Ordering::SeqCst) < 1 || server.connections() < 2 {
         std::thread::yield_now();
     }
-    let stopping = runtime.spawn(server.stop(PATIENCE));
+    let stopping = runtime.spawn(server.shutdown(PATIENCE));
     assert_eq!(read_frame(&mut idle), None);
     drop(idle);
     assert!(!stopping.is_done());
@@ -357,7 +357,7 @@ fn stopping_cuts_what_takes_too_long() {
     let mut stream = connect(server.address());
     stream.write_all(&frame(b"x")).unwrap();
     assert_eq!(told.recv_timeout(PATIENCE), Ok("began"));
-    runtime.run(server.stop(SOON)).unwrap();
+    runtime.run(server.shutdown(SOON)).unwrap();
     assert_eq!(told.recv_timeout(PATIENCE), Ok("cancelled"));
     let kept = keeps.counts(1, 1);
     assert_eq!((kept.exchanges[0].end.reason, kept.exchanges[0].phase), (Reason::Shutdown, "handler"));
@@ -385,7 +385,7 @@ fn a_runtime_that_is_stopped_lets_exchanges_end() {
     stream.write_all(&frame(b"x")).unwrap();
     told.recv_timeout(PATIENCE).unwrap();
     let reading = std::thread::spawn(move || (read_frame(&mut stream), read_frame(&mut stream)));
-    runtime.stop(PATIENCE).unwrap();
+    runtime.shutdown(PATIENCE).unwrap();
     assert_eq!(reading.join().unwrap(), (Some(b"done".to_vec()), None));
     let kept = keeps.counts(1, 1);
     assert_eq!(kept.exchanges[0].end.reason, Reason::Ok);
@@ -432,7 +432,7 @@ fn a_runtime_that_stops_lets_nobody_in_and_serves_what_is_in() {
     let (head, rest) = (&frame(b"c half")[..6], &frame(b"c half")[6..]);
     halfway.write_all(head).unwrap();
 
-    let stopping = std::thread::spawn(move || runtime.stop(PATIENCE).unwrap());
+    let stopping = std::thread::spawn(move || runtime.shutdown(PATIENCE).unwrap());
     assert_eq!(read_frame(&mut idle), None, "what is idle is closed at once");
     drop(idle);
     // Each poller closes its listener.
@@ -466,7 +466,7 @@ fn a_request_that_had_arrived_when_the_runtime_stops_is_answered() {
         for stream in [&mut known, &mut new] {
             stream.write_all(&frame(b"c")).unwrap();
         }
-        let stopping = std::thread::spawn(move || runtime.stop(PATIENCE).unwrap());
+        let stopping = std::thread::spawn(move || runtime.shutdown(PATIENCE).unwrap());
         for mut stream in [known, new] {
             assert_eq!(read_frame(&mut stream).unwrap(), b"c");
             assert_eq!(read_frame(&mut stream), None);

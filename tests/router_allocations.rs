@@ -54,6 +54,6 @@ fn a_route_without_parameters_costs_no_allocation() {
     assert!(fixed - with < 1.1, "{fixed} beside a parameter");
     let parameters = allocations(web.address, "/a/b/d");
     assert!(parameters - with < 4.1, "{parameters} with a parameter");
-    plain.handles().shutdown(Duration::ZERO);
+    plain.shutdown(Duration::ZERO);
     plain.join().unwrap();
 }

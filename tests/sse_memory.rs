@@ -75,6 +75,6 @@ fn a_subscriber_takes_two_kilobytes_at_most_and_no_more_once_it_was_sent_events(
     assert!(after < idle + 20.0, "{idle:.0} {after:.0}");
     drop(clients);
     await_subscribers(&hub, 0);
-    server.handles().shutdown(Duration::ZERO);
+    server.shutdown(Duration::ZERO);
     server.join().unwrap();
 }

@@ -200,7 +200,7 @@ fn joining_a_runtime_from_its_own_thread_or_from_a_series_is_an_error_at_once() 
 fn what_starts_when_the_runtime_has_stopped_ends_at_once() {
     let runtime = runtime();
     let core = runtime.handle();
-    runtime.stop(Duration::ZERO).unwrap();
+    runtime.shutdown(Duration::ZERO).unwrap();
     let (tell, told) = mpsc::channel();
     let series = Series::new(())
         .then(go(|| ()), |(), _| panic!("it was not started"))

@@ -135,7 +135,7 @@ fn a_panic_while_one_is_cancelled_does_not_spare_the_others() {
     let group = runtime.spawn(group);
     let _parked: Vec<_> = (0..4).map(|_| waiting.recv_timeout(LONG).unwrap()).collect();
     group.cancel();
-    runtime.stop(Duration::ZERO).unwrap();
+    runtime.shutdown(Duration::ZERO).unwrap();
     assert!(first.is_done() && second.is_done() && timer.is_done() && group.is_done());
     assert_eq!(ended.recv_timeout(LONG).unwrap(), "Err(Cancelled)");
 }
@@ -220,7 +220,7 @@ fn an_endless_grace_waits_for_what_runs() {
         series.context = 1;
         Ok(())
     }));
-    runtime.stop(Duration::MAX).unwrap();
+    runtime.shutdown(Duration::MAX).unwrap();
     assert_eq!(end(handle).unwrap().into_result().unwrap(), 1);
 }
 
@@ -441,7 +441,7 @@ fn every_series_ends_once_whoever_is_first() {
                 true => drop(runtime),
                 false => {
                     cancellers.iter().rev().for_each(Canceller::cancel);
-                    runtime.stop(LONG).unwrap();
+                    runtime.shutdown(LONG).unwrap();
                 }
             });
         });

@@ -72,7 +72,7 @@ fn what_valgrind_watches() {
         }
         match round {
             0 => waiting.iter().for_each(|handle| handle.cancel()),
-            1 => runtime.stop(SHORT).unwrap(),
+            1 => runtime.shutdown(SHORT).unwrap(),
             _ => drop(runtime),
         }
         drop((waiting, places));

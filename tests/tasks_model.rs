@@ -550,7 +550,7 @@ fn nothing_is_lost_when_plans_are_cancelled_at_any_moment() {
             })
         };
         let cancellers: Vec<_> = handles.iter().map(cancel).collect();
-        runtime.stop(PATIENCE).unwrap();
+        runtime.shutdown(PATIENCE).unwrap();
         // Who cancels drops what it cancels.
         cancellers.into_iter().for_each(|thread| thread.join().unwrap());
     });
@@ -560,7 +560,7 @@ fn nothing_is_lost_when_plans_are_cancelled_at_any_moment() {
 fn nothing_is_lost_when_the_runtime_is_dropped_at_any_moment() {
     cut(150, |rng, runtime, _| match rng.bool() {
         true => drop(runtime),
-        false => runtime.stop(Duration::from_micros(rng.u64(0..3_000))).unwrap(),
+        false => runtime.shutdown(Duration::from_micros(rng.u64(0..3_000))).unwrap(),
     });
 }
 

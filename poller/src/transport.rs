@@ -139,7 +139,7 @@ pub trait Transport {
 
     /// Says on the wire that nothing more will be written. May leave bytes to write ([`Transport::wants_write`]);
     /// is called again after them, until it answers true.
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool>;
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool>;
 
     /// What its handshake came to so far; `None` where there is none to do. When it was done is not the transport's to
     /// know.
@@ -238,7 +238,7 @@ impl Transport for Plain {
         Ok(Some(Wrote { plain: n as u64, wire: n as u64, full: false }))
     }
 
-    fn shutdown(&mut self, _buffers: &mut Buffers) -> io::Result<bool> {
+    fn finish(&mut self, _buffers: &mut Buffers) -> io::Result<bool> {
         match self {
             Plain::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Plain::Unix(stream) => stream.shutdown(Shutdown::Write),

@@ -80,8 +80,8 @@ impl Transport for Shy {
         !self.waiting.is_empty()
     }
 
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
-        self.plain.shutdown(buffers)
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+        self.plain.finish(buffers)
     }
 
     fn handshake(&self) -> Option<Handshake> {

@@ -35,8 +35,8 @@ impl Transport for Obedient {
     ) -> io::Result<Wrote> {
         (self.kernel)(bufs.iter().map(|slice| slice.len() as u64).sum())
     }
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
-        self.plain.shutdown(buffers)
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+        self.plain.finish(buffers)
     }
     fn plain(&self) -> &Plain {
         &self.plain

@@ -89,11 +89,11 @@ impl Transport for Records {
         (self.waiting.len() - self.taken) as u64 + headers + plain
     }
 
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
         if !std::mem::replace(&mut self.bye_said, true) {
             self.waiting.extend_from_slice(BYE);
         }
-        if self.wants_write() { Ok(false) } else { self.plain.shutdown(buffers) }
+        if self.wants_write() { Ok(false) } else { self.plain.finish(buffers) }
     }
 
     fn plain(&self) -> &Plain {

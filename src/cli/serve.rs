@@ -64,7 +64,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         reload: tls.map(|tls| Box::new(move || reload(&tls)) as Duty),
     };
     let obeying = caught
-        .obey(server.handles(), args.shutdown_timeout, duties)
+        .obey(server.pollers(), args.shutdown_timeout, duties)
         .map_err(|error| Failure::other("cannot start the signal thread", error))?;
     say_ready(&format!("listening on {scheme}://{}", server.address()));
 

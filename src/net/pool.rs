@@ -72,8 +72,8 @@ pub(crate) enum Refused {
     Waited,
     /// It is too late in all.
     Late,
-    /// The runtime is stopping.
-    Stopped,
+    /// The runtime is shutting down.
+    ShuttingDown,
 }
 
 pub(crate) struct Endpoint<P: Pooled> {
@@ -325,7 +325,7 @@ impl<P: Pooled> Endpoint<P> {
             (!pool.waiting.is_empty(), stopped)
         };
         for call in stopped {
-            self.place.refuse(call, Refused::Stopped);
+            self.place.refuse(call, Refused::ShuttingDown);
         }
         if waiting {
             let visit = self.visit();

@@ -19,7 +19,7 @@ use super::pollers::{Handles, Pollers, Setup};
 use super::under_way::{Cut, Running, UnderWay};
 use super::work::{self, Ready, Work};
 
-/// Threads to run tasks and sockets on. Dropped, it stops at once: what runs is cut; [`Runtime::stop`] gives it
+/// Threads to run tasks and sockets on. Dropped, it ends at once: what runs is cut; [`Runtime::shutdown`] gives it
 /// time.
 ///
 /// ```
@@ -33,7 +33,7 @@ use super::work::{self, Ready, Work};
 ///     .then(go(|| "done"), |word, _| Ok(println!("{word}")));
 /// runtime.start(series).detach();
 /// // It has a minute to end, and needs a moment.
-/// runtime.stop(Duration::from_secs(60))?;
+/// runtime.shutdown(Duration::from_secs(60))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Runtime {
@@ -156,13 +156,13 @@ impl Runtime {
         self.core.clone()
     }
 
-    /// Stops: the pollers close their listeners at once, and nothing more is started. What runs, and the exchanges of
+    /// Shuts down: the pollers close their listeners at once, and nothing more is started. What runs, and the exchanges of
     /// callers that are in, have until `grace` is over to end, and are cut then, their `finally` included. Returns when all
     /// threads have ended.
     ///
     /// # Errors
     /// On one of its own threads, and within a callback of a series, at once: it would wait for itself.
-    pub fn stop(mut self, grace: Duration) -> Result<(), OwnThread> {
+    pub fn shutdown(mut self, grace: Duration) -> Result<(), OwnThread> {
         self.core.check_wait()?;
         self.end(grace);
         Ok(())
@@ -253,8 +253,8 @@ impl RuntimeHandle {
         }
     }
 
-    /// Whether it is stopping, and starts nothing more.
-    pub fn is_stopping(&self) -> bool {
+    /// Whether it is shutting down, and starts nothing more.
+    pub fn is_shutting_down(&self) -> bool {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
@@ -346,13 +346,13 @@ impl RuntimeHandle {
         self.0.inboxes[index].cancel_timer(key);
     }
 
-    /// Counts something that runs, until what is returned is dropped. `cut` ends it when the runtime stops. `None`: the
-    /// runtime is stopping.
+    /// Counts something that runs, until what is returned is dropped. `cut` ends it when the runtime shuts down. `None`:
+    /// it does already.
     pub(crate) fn begin(&self, cut: Cut) -> Option<Running> {
-        self.0.under_way.begin(cut, || self.is_stopping())
+        self.0.under_way.begin(cut, || self.is_shutting_down())
     }
 
-    /// The same, for what a caller who is in has asked for: he is served while the runtime stops, until all is cut.
+    /// The same, for what a caller who is in has asked for: he is served while the runtime shuts down, until all is cut.
     pub(crate) fn begin_for_caller(&self, cut: Cut) -> Option<Running> {
         self.0.under_way.begin(cut, || false)
     }

@@ -104,7 +104,7 @@ impl Pollers {
 }
 
 impl Handles {
-    /// Stops all pollers: no more callers, and what is not done after `grace` is cut. Asked again, the shorter
+    /// Shuts all pollers down: no more callers, and what is not done after `grace` is cut. Asked again, the shorter
     /// grace counts.
     pub fn shutdown(&self, grace: Duration) {
         for handle in &self.0 {

@@ -80,7 +80,7 @@ impl Host {
 
     /// Starts a shutdown.
     pub(crate) fn stop(&self, grace: Duration) {
-        self.server.as_ref().unwrap().handles().shutdown(grace);
+        self.server.as_ref().unwrap().shutdown(grace);
     }
 
     /// Waits for the end of the server.
@@ -98,7 +98,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
-            server.handles().shutdown(Duration::ZERO);
+            server.shutdown(Duration::ZERO);
             let ended = server.join();
             if !std::thread::panicking() {
                 ended.unwrap();

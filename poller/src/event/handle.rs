@@ -59,7 +59,7 @@ impl Handle {
         self.shared.push(Work::Run(Box::new(work)))
     }
 
-    /// Stops the poller: no more callers, [`Session::shutdown`] for every session that serves one, and when they are gone
+    /// Shuts the poller down: no more callers, [`Session::shutdown`] for every session that serves one, and when they are gone
     /// for the others; what is not gone after `grace` is cut. [`Poller::run`] returns when the last socket is gone.
     pub fn shutdown(&self, grace: Duration) {
         let _ = self.shared.push(Work::Shutdown(grace));

@@ -94,7 +94,7 @@ impl Poller {
             self.doom(index, end);
             return false;
         }
-        match socket.gate.wire.get().shutdown(&mut self.pools.buffers) {
+        match socket.gate.wire.get().finish(&mut self.pools.buffers) {
             Ok(false) => return socket.gate.wire.wants_write(),
             Ok(true) => self.linger(index),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -146,7 +146,7 @@ impl Poller {
     fn send_fin(&mut self, index: usize) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let end = socket.end.unwrap_or(End::local(Reason::TransportError));
-        match socket.gate.wire.plain_mut().shutdown(&mut self.pools.buffers) {
+        match socket.gate.wire.plain_mut().finish(&mut self.pools.buffers) {
             Ok(_) => self.linger(index),
             Err(_) => self.doom(index, end),
         }

@@ -102,7 +102,7 @@ pub(super) fn run(args: FetchArgs) -> Result<ExitCode, Failure> {
     let all = watch((urls.len(), workers), bar, &common.progress, &outcomes, &mut said, &told);
     if !all {
         // What is being written goes to its file; nothing more is taken in.
-        let _ = runtime.stop(STOP_PATIENCE);
+        let _ = runtime.shutdown(STOP_PATIENCE);
     }
     let mut outcomes = std::mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
     outcomes.sort_by_key(|(index, _)| *index);

@@ -98,7 +98,7 @@ impl Failed {
             | ClientError::Coding(_)
             | ClientError::Redirect(_)
             | ClientError::TooManyRedirects => Kind::Transfer,
-            ClientError::Stopped => Kind::Interrupted,
+            ClientError::ShuttingDown => Kind::Interrupted,
             _ => Kind::Other,
         };
         Failed::new(kind, error)

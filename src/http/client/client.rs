@@ -381,7 +381,7 @@ pub(super) fn unconnected(error: Option<&ClientError>) -> (&'static str, Reason)
         Some(ClientError::Connect(reason)) => ("connect", *reason),
         Some(ClientError::Tls(_)) => ("handshake", Reason::TransportError),
         Some(ClientError::Proxy(_)) => ("proxy", Reason::Denied),
-        Some(ClientError::Stopped) => ("wait", Reason::Shutdown),
+        Some(ClientError::ShuttingDown) => ("wait", Reason::Shutdown),
         Some(_) => ("wait", Reason::Denied),
     }
 }
@@ -429,7 +429,7 @@ impl Pooled for Origin {
             Refused::Full => ClientError::QueueFull,
             Refused::Waited => ClientError::Timeout(Waited::Connection),
             Refused::Late => ClientError::Timeout(Waited::Total),
-            Refused::Stopped => ClientError::Stopped,
+            Refused::ShuttingDown => ClientError::ShuttingDown,
         };
         self.shared.record_unconnected(None, &call, Some(&error));
         call.pledge.complete(Err(error));

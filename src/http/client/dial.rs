@@ -164,7 +164,7 @@ impl Dial {
         let call = {
             let mut state = self.lock();
             state.open -= 1;
-            let late = matches!(error, ClientError::Timeout(_) | ClientError::Stopped);
+            let late = matches!(error, ClientError::Timeout(_) | ClientError::ShuttingDown);
             state.latest = Some((address, error));
             if state.call.is_none() {
                 return;
@@ -297,9 +297,9 @@ impl Dial {
         let shared = &self.endpoint.place().shared;
         call.stop_timer(&shared.runtime);
         let latest = self.lock().latest.take();
-        let (address, error) = latest.unwrap_or((self.nowhere(), ClientError::Stopped));
+        let (address, error) = latest.unwrap_or((self.nowhere(), ClientError::ShuttingDown));
         shared.record_unconnected(Some(address), &call, Some(&error));
-        let stopping = matches!(error, ClientError::Stopped);
+        let stopping = matches!(error, ClientError::ShuttingDown);
         shared.failed(call, error, false);
         self.endpoint.gone(self.connection, None, stopping);
     }

@@ -50,8 +50,8 @@ pub enum ClientError {
     TooManyRedirects,
     /// The body to send failed underneath: a file got shorter, whoever wrote the stream gave it up.
     Body,
-    /// The runtime is stopping.
-    Stopped,
+    /// The runtime is shutting down.
+    ShuttingDown,
 }
 
 impl ClientError {
@@ -100,7 +100,7 @@ impl fmt::Display for ClientError {
             ClientError::Redirect(why) => write!(f, "a redirect leads nowhere: {why}"),
             ClientError::TooManyRedirects => f.write_str("too many redirects, or in a circle"),
             ClientError::Body => f.write_str("the body to send could not be made"),
-            ClientError::Stopped => f.write_str("the runtime is stopping"),
+            ClientError::ShuttingDown => f.write_str("the runtime is shutting down"),
         }
     }
 }

@@ -20,6 +20,7 @@ mod work;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
@@ -58,8 +59,14 @@ impl Server {
         self.address
     }
 
-    /// Reaches its pollers, to stop them.
-    pub fn handles(&self) -> Handles {
+    /// Shuts down: nobody is let in any more, exchanges under way have until `grace` is over, and are cut then. This begins
+    /// it; [`join`](Server::join) waits until it is done.
+    pub fn shutdown(&self, grace: Duration) {
+        self.pollers().shutdown(grace);
+    }
+
+    /// Reaches its pollers, from anywhere: their [`shutdown`](Handles::shutdown) is that of the server.
+    pub fn pollers(&self) -> Handles {
         self.runtime.pollers()
     }
 

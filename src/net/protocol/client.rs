@@ -262,7 +262,7 @@ impl<C: Codec> Shared<C> {
         let (phase, reason) = match &error {
             RequestError::Resolve(_) => ("resolve", Reason::ConnectFailed),
             RequestError::Timeout(_) => ("wait", Reason::Timeout),
-            RequestError::Stopped => ("wait", Reason::Shutdown),
+            RequestError::ShuttingDown => ("wait", Reason::Shutdown),
             _ => ("wait", Reason::Denied),
         };
         self.record_unconnected(address, &call, reason, phase);
@@ -348,7 +348,7 @@ impl<C: Codec> Pooled for AtAddress<C> {
             Refused::Full => RequestError::QueueFull,
             Refused::Waited => RequestError::Timeout(Waited::Connection),
             Refused::Late => RequestError::Timeout(Waited::Total),
-            Refused::Stopped => RequestError::Stopped,
+            Refused::ShuttingDown => RequestError::ShuttingDown,
         };
         self.shared.fail(self.address, call, error);
     }

@@ -335,7 +335,7 @@ impl<C: Codec> Session for ClientSession<C> {
 /// Why a call has no reply whose connection ended so.
 fn error_of(record: &ConnectionRecord, connecting: bool) -> RequestError {
     match record.end.reason {
-        Reason::Shutdown => RequestError::Stopped,
+        Reason::Shutdown => RequestError::ShuttingDown,
         Reason::Timeout if connecting => RequestError::Timeout(Waited::Connect),
         // The only other timer that is not ours.
         Reason::Timeout => RequestError::Timeout(Waited::Send),

@@ -28,8 +28,8 @@ pub enum RequestError {
     TooLong,
     /// The codec cannot express the request.
     Encode(Malformed),
-    /// The runtime is stopping.
-    Stopped,
+    /// The runtime is shutting down.
+    ShuttingDown,
 }
 
 impl fmt::Display for RequestError {
@@ -45,7 +45,7 @@ impl fmt::Display for RequestError {
             RequestError::Malformed(error) => write!(f, "the reply is malformed: {error}"),
             RequestError::TooLong => f.write_str("the reply is too long"),
             RequestError::Encode(error) => write!(f, "the request cannot be sent: {error}"),
-            RequestError::Stopped => f.write_str("the runtime is stopping"),
+            RequestError::ShuttingDown => f.write_str("the runtime is shutting down"),
         }
     }
 }

@@ -18,4 +18,4 @@ mod server_session;
 pub use client::{Client, ClientSettings, Request, Target};
 pub use codec::{Codec, Decoded, Malformed, Outgoing};
 pub use error::RequestError;
-pub use server::{Exchange, Server, ServerSettings, Stop, serve};
+pub use server::{Exchange, Server, ServerSettings, Shutdown, serve};

@@ -155,7 +155,7 @@ where
     Server { address, state }
 }
 
-/// A server that runs, until it is [stopped](Server::stop) or its runtime is; dropping this changes nothing.
+/// A server that runs, until it is [shut down](Server::shutdown) or its runtime is; dropping this changes nothing.
 pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
@@ -172,10 +172,10 @@ impl Server {
         self.state.open.load(Ordering::Relaxed)
     }
 
-    /// A task that stops the server: no more callers, no more requests; exchanges under way have until `grace` is over,
+    /// A task that shuts the server down: no more callers, no more requests; exchanges under way have until `grace` is over,
     /// and are cut then. Done when the last connection is gone and recorded.
-    pub fn stop(&self, grace: Duration) -> Stop {
-        Stop { state: self.state.clone(), grace }
+    pub fn shutdown(&self, grace: Duration) -> Shutdown {
+        Shutdown { state: self.state.clone(), grace }
     }
 }
 
@@ -188,29 +188,29 @@ impl fmt::Debug for Server {
     }
 }
 
-/// See [`Server::stop`].
+/// See [`Server::shutdown`].
 #[must_use = "a task does nothing until it is started"]
-pub struct Stop {
+pub struct Shutdown {
     state: Arc<State>,
     grace: Duration,
 }
 
-impl fmt::Debug for Stop {
+impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stop").field("grace", &self.grace).finish_non_exhaustive()
+        f.debug_struct("Shutdown").field("grace", &self.grace).finish_non_exhaustive()
     }
 }
 
-impl Task for Stop {
+impl Task for Shutdown {
     type Output = ();
 
-    /// Cancelled, it stops the server all the same.
+    /// Cancelled, it shuts the server down all the same.
     fn dispatch(self, done: Continuation<()>) {
-        let Stop { state, grace } = self;
+        let Shutdown { state, grace } = self;
         state.stopping.store(true, Ordering::SeqCst);
         state.lock().stopped.push(done.park());
         for poller in 0..state.runtime.poller_count() {
-            // Counted, so that nobody takes the server for stopped before its doors are shut.
+            // Counted, so that nobody takes the server for ended before its doors are shut.
             let seat = Seat::take_anyway(&state);
             let shut = move |poller_here: &mut Poller| {
                 let (listeners, sockets) = seat.0.leave(poller);
@@ -267,7 +267,7 @@ struct Doors {
 }
 
 impl State {
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(super) fn is_shutting_down(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
@@ -315,7 +315,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_stopping() {
+        if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_shutting_down() {
             let stopped = std::mem::take(&mut self.0.lock().stopped);
             for waiting in stopped {
                 // Unless it was cancelled.
@@ -339,7 +339,7 @@ where
 {
     fn accept(&mut self, _: &Peer) -> Admission {
         let state = &self.service.state;
-        if state.is_stopping() {
+        if state.is_shutting_down() {
             return Admission::Refuse(Refusal(Reason::Shutdown));
         }
         match Seat::take(state) {

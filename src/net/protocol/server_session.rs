@@ -269,7 +269,7 @@ where
 
     /// The exchange at hand has no reply, through no fault of the peer's: the connection ends after the replies before.
     fn break_down(&mut self, io: &mut Io<'_>) {
-        let stopping = self.service.state.runtime.is_stopping();
+        let stopping = self.service.state.runtime.is_shutting_down();
         let end = End::local(if stopping { Reason::Shutdown } else { Reason::Internal });
         self.end_account(io, end, "handler");
         self.finish(io, end);
@@ -315,7 +315,7 @@ where
         let partial = self.inbound.partial() > 0;
         if self.running.is_none() && !self.is_waiting(io) {
             if self.last {
-                let stopping = io.is_shutting_down() || self.service.state.is_stopping();
+                let stopping = io.is_shutting_down() || self.service.state.is_shutting_down();
                 self.finish(io, End::local(if stopping { Reason::Shutdown } else { Reason::Ok }));
             } else if self.peer_finished && partial {
                 self.break_off(io, End::peer(Reason::Abort));
@@ -372,7 +372,7 @@ where
         io.set_send_timeout(Some(self.service.settings.send_timeout));
         self.service.settings.spending.join(io);
         // Let in while the doors were being shut.
-        if io.is_shutting_down() || state.is_stopping() {
+        if io.is_shutting_down() || state.is_shutting_down() {
             self.shutdown(io);
         }
     }

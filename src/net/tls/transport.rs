@@ -251,7 +251,7 @@ impl<S: Side> Transport for Tls<S> {
         self.incoming.has_something()
     }
 
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
         self.catch_up(buffers);
         if self.phase == Phase::Ready && !std::mem::replace(&mut self.goodbye, true) {
             let said = {
@@ -262,7 +262,7 @@ impl<S: Side> Transport for Tls<S> {
                 return Err(fault_of(&error).into());
             }
         }
-        if self.outgoing.is_waiting() { Ok(false) } else { self.plain.shutdown(buffers) }
+        if self.outgoing.is_waiting() { Ok(false) } else { self.plain.finish(buffers) }
     }
 
     fn handshake(&self) -> Option<Handshake> {
@@ -313,8 +313,8 @@ impl Transport for Unmade {
         true
     }
 
-    fn shutdown(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
-        self.plain.shutdown(buffers)
+    fn finish(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+        self.plain.finish(buffers)
     }
 
     fn handshake(&self) -> Option<Handshake> {

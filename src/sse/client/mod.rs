@@ -65,8 +65,8 @@ pub enum EventSourceError {
     Attempts(u32),
     /// Somebody else waits for the next event already.
     InUse,
-    /// The runtime is stopping.
-    Stopped,
+    /// The runtime is shutting down.
+    ShuttingDown,
 }
 
 /// Events from a server, connected again whenever that is needed.
@@ -250,7 +250,7 @@ impl State {
                 None => continue,
             };
             self.pending = None;
-            match done.map_err(|Dropped| EventSourceError::Stopped)? {
+            match done.map_err(|Dropped| EventSourceError::ShuttingDown)? {
                 Done::Waited => self.at_once = true,
                 Done::Read(read) => self.take(read)?,
                 Done::Opened(response) => self.opened(*response).inspect_err(|_| self.ended = true)?,
@@ -412,7 +412,7 @@ impl fmt::Display for EventSourceError {
             EventSourceError::TooLong(error) => error.fmt(f),
             EventSourceError::Attempts(times) => write!(f, "{times} attempts in a row brought nothing"),
             EventSourceError::InUse => f.write_str("somebody else waits for the next event already"),
-            EventSourceError::Stopped => f.write_str("the runtime is stopping"),
+            EventSourceError::ShuttingDown => f.write_str("the runtime is shutting down"),
         }
     }
 }

@@ -48,7 +48,7 @@ impl ClientSession {
         let fault = record.handshake.as_ref().and_then(|handshake| handshake.fault.clone());
         let shaking = self.tls_began.is_some();
         let error = self.failure.take().unwrap_or(match (record.end.reason, fault) {
-            (Reason::Shutdown, _) => ClientError::Stopped,
+            (Reason::Shutdown, _) => ClientError::ShuttingDown,
             (Reason::Timeout, _) if shaking => ClientError::Timeout(Waited::Tls),
             (Reason::Timeout, _) => ClientError::Timeout(Waited::Connect),
             (_, Some(fault)) if shaking => ClientError::Tls(fault),
@@ -68,7 +68,7 @@ impl ClientSession {
 /// Why a call has no response whose connection ended so.
 fn error_of(record: &ConnectionRecord) -> ClientError {
     match record.end.reason {
-        Reason::Shutdown => ClientError::Stopped,
+        Reason::Shutdown => ClientError::ShuttingDown,
         // The only timer that is not ours.
         Reason::Timeout => ClientError::Timeout(Waited::Send),
         Reason::SourceFailed => ClientError::Body,

@@ -271,7 +271,7 @@ impl Session for ClientSession {
         let sinks = &endpoint.place().shared.settings.sinks;
         if let Some(dial) = self.dial.take() {
             let error = self.failure.take().unwrap_or(match record.end.reason {
-                Reason::Shutdown => ClientError::Stopped,
+                Reason::Shutdown => ClientError::ShuttingDown,
                 Reason::Timeout => ClientError::Timeout(Waited::Connect),
                 reason => ClientError::Connect(reason),
             });
