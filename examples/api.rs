@@ -136,7 +136,7 @@ fn main() -> Result<(), Error> {
         });
         opened = pictures(routes, folder, &downloads);
         routes.get("/ticks/{count}", ticks).timeout(Duration::from_secs(10));
-        routes.after(|context| context.reply.fields.add("X-Content-Type-Options", "nosniff"));
+        routes.after(|context| context.reply.headers.add("X-Content-Type-Options", "nosniff"));
     })?;
     opened?;
     options.serve(router)

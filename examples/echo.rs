@@ -34,8 +34,8 @@ impl Handler for Echo {
     fn handle(&self, exchange: &mut Series<ExchangeContext>) {
         let context = &mut exchange.context;
         let request = context.request().clone();
-        if let Some(media) = request.field("content-type") {
-            context.reply.fields.add("Content-Type", media);
+        if let Some(media) = request.header("content-type") {
+            context.reply.headers.add("Content-Type", media);
         }
         context.reply.body = match std::mem::take(&mut context.body) {
             RequestBody::None => Body::Empty,

@@ -19,11 +19,11 @@ fn hello(exchange: &mut Series<ExchangeContext>) {
     let method = exchange.context.request().method();
     // To HEAD the same goes without its body.
     if !matches!(*method, Method::GET | Method::HEAD) {
-        exchange.context.reply = Reply::error(StatusCode::METHOD_NOT_ALLOWED).with("Allow", "GET, HEAD");
+        exchange.context.reply = Reply::error(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET, HEAD");
         return;
     }
     let reply = &mut exchange.context.reply;
-    reply.fields.add("Content-Type", "text/plain");
+    reply.headers.add("Content-Type", "text/plain");
     reply.body = "Hello, World!".into();
 }
 

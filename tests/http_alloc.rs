@@ -14,8 +14,8 @@ use tidegate::task::Series;
 fn hello(exchange: &mut Series<ExchangeContext>) {
     let count = counting::of_this_thread();
     let reply = &mut exchange.context.reply;
-    reply.fields.add("Content-Type", "text/plain");
-    reply.fields.add("X-Number", 42);
+    reply.headers.add("Content-Type", "text/plain");
+    reply.headers.add("X-Number", 42);
     reply.body = "Hello, World!".into();
     if exchange.context.request().target() == b"/count" {
         exchange.context.reply.body = count.to_string().into();

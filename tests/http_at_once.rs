@@ -18,7 +18,7 @@ fn handle(exchange: &mut Exchange) {
     let target = String::from_utf8_lossy(context.request().target()).into_owned();
     context.reply = match target.as_str() {
         "/nothing" => Reply::new(StatusCode::NO_CONTENT),
-        "/not-modified" => Reply::new(StatusCode::NOT_MODIFIED).with("ETag", "\"1\""),
+        "/not-modified" => Reply::new(StatusCode::NOT_MODIFIED).header("ETag", "\"1\""),
         "/short" => Reply::text("short\n".to_owned()),
         "/4096" => Reply::text(vec![b'x'; 4096]),
         "/4097" => Reply::text(vec![b'y'; 4097]),
@@ -28,7 +28,7 @@ fn handle(exchange: &mut Exchange) {
         "/missing" => Reply::error(StatusCode::NOT_FOUND),
         "/panic" => panic!("of this handler"),
         "/interim" => Reply::new(StatusCode::CONTINUE),
-        "/emptied" => Reply::new(StatusCode::RESET_CONTENT).with_body("nothing of this goes"),
+        "/emptied" => Reply::new(StatusCode::RESET_CONTENT).body("nothing of this goes"),
         "/stream" => {
             let (writer, body) = body_stream(1_000);
             let _ = writer.try_send(b"streamed\n".to_vec());

@@ -99,7 +99,7 @@ fn what_has_no_body_takes_none_of_the_stream() {
             b"/204" => StatusCode::NO_CONTENT,
             _ => StatusCode::NOT_MODIFIED,
         };
-        exchange.context.reply = Reply::new(status).with_body(body);
+        exchange.context.reply = Reply::new(status).body(body);
     });
     let host = Host::new(handler);
     let mut client = host.connect();
@@ -380,7 +380,7 @@ fn one_reply_has_a_pace_and_the_next_one_the_connections_own() {
             b"/both" => reply.budget(&of_route).limit(&of_reply).after(150_000),
             b"/after" => reply.limit(&of_reply).after(1_000_000),
             b"/accel" => {
-                let mut reply = reply.with("X-Accel-Limit-Rate", 400_000);
+                let mut reply = reply.header("X-Accel-Limit-Rate", 400_000);
                 reply.obey_accel();
                 reply
             }
@@ -441,7 +441,7 @@ fn a_key_in_the_head_has_a_budget_that_its_connections_share() {
     let keys = KeyedBudgets::new("key", Some(600_000), None, Duration::from_secs(60));
     let of_keys = keys.clone();
     let host = Host::new(move |exchange: &mut Exchange| {
-        let key = exchange.context.request().field("x-api-key").map(<[u8]>::to_vec);
+        let key = exchange.context.request().header("x-api-key").map(<[u8]>::to_vec);
         let reply = Reply::text(vec![b'x'; 200_000]);
         let now = exchange.context.moment();
         exchange.context.reply = match key {

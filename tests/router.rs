@@ -85,7 +85,7 @@ fn what_runs_around_handlers_runs_in_order_for_errors_too() {
         routes.after(|context| {
             note(context, "after-outer");
             let all = noted(context);
-            context.reply.fields.add("X-Way", all);
+            context.reply.headers.add("X-Way", all);
         });
         routes.before(|exchange| note(&mut exchange.context, "outer"));
         routes.get("/", |_| "root");
@@ -119,7 +119,7 @@ fn what_runs_around_handlers_runs_in_order_for_errors_too() {
         });
         routes.group("/closed", |closed| {
             closed.before(|exchange: &mut Exchange| {
-                let knows = exchange.context.request().field("x-key") == Some(b"key");
+                let knows = exchange.context.request().header("x-key") == Some(b"key");
                 if knows { Ok(None) } else { Err(HttpError::new(StatusCode::UNAUTHORIZED)) }
             });
             closed.before(|_| Some(Reply::text("at once")));
@@ -164,9 +164,9 @@ fn a_group_has_pages_of_its_own_for_errors() {
             api.errors(|context, error| {
                 let method = context.request().method();
                 let said = format!("{{\"method\":\"{method}\",\"error\":\"{}\"}}", error.advice());
-                Reply::new(error.status()).with("Content-Type", "application/json").with_body(said)
+                Reply::new(error.status()).header("Content-Type", "application/json").body(said)
             });
-            api.get("/a", |_| Err::<(), _>(HttpError::bad_request("no").with("X-Why", "because")));
+            api.get("/a", |_| Err::<(), _>(HttpError::bad_request("no").header("X-Why", "because")));
             api.group("/deep", |deep| {
                 deep.get("/b", |_| Err::<(), _>(Error::from("a secret")));
             });
@@ -215,7 +215,7 @@ fn what_a_request_says_comes_as_values_or_as_an_error_that_names_it() {
         routes.get("/cookie", |exchange| {
             let count: u32 = exchange.context.cookies().get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
             let cookie = Cookie::build(("n", (count + 1).to_string())).path("/").http_only(true);
-            Reply::text(count.to_string()).with_cookie(cookie)
+            Reply::text(count.to_string()).cookie(cookie)
         });
     });
     for (target, status, body) in [
@@ -300,7 +300,7 @@ fn a_handler_that_takes_too_long_is_answered_for() {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let seen = ended.clone();
     let web = Web::of(move |routes| {
-        routes.after(|context| context.reply.fields.add("X-After", "ran"));
+        routes.after(|context| context.reply.headers.add("X-After", "ran"));
         routes
             .get("/{ms}", move |exchange: &mut Exchange| {
                 let time = Duration::from_millis(exchange.context.path("ms")?);
@@ -335,7 +335,7 @@ fn files_are_served_below_a_path() {
         routes.group("/v1", |v1| {
             v1.files("/files", root());
         });
-        routes.after(|context| context.reply.fields.add("X-After", "ran"));
+        routes.after(|context| context.reply.headers.add("X-After", "ran"));
     });
     for prefix in ["/static", "/v1/files"] {
         for (path, status, body) in [

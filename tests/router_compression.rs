@@ -34,7 +34,7 @@ fn stream(exchange: &mut Exchange, lines: u32, media: &str) {
     let runtime = RuntimeHandle::of_poller().unwrap();
     let (writer, body) = body_stream(1_000);
     exchange.context.reply = Reply::text(body);
-    exchange.context.reply.fields.set("Content-Type", media);
+    exchange.context.reply.headers.set("Content-Type", media);
     let here = runtime.clone();
     let produce = future(async move {
         for line in 0..lines {
@@ -54,13 +54,15 @@ fn web(site: &Scratch, compression: Compression) -> Web {
     let root = Root::open(site.path()).unwrap();
     Web::of(move |routes| {
         routes.get("/small", |_| Reply::text(words(300)));
-        routes.get("/page", |_| Reply::html(words(10_000)).with("ETag", "\"one\"").with("Vary", "Cookie"));
+        routes
+            .get("/page", |_| Reply::html(words(10_000)).header("ETag", "\"one\"").header("Vary", "Cookie"));
         routes.get("/large", |_| Reply::html(Body::page(words(1_000_000))));
         routes.get("/picture", |_| {
-            Reply::new(StatusCode::OK).with("Content-Type", "image/png").with_body(words(9_000))
+            Reply::new(StatusCode::OK).header("Content-Type", "image/png").body(words(9_000))
         });
-        routes.get("/packed", |_| Reply::text(words(9_000)).with("Content-Encoding", "x-own"));
-        routes.get("/as-it-is", |_| Reply::text(words(9_000)).with("Cache-Control", "private, no-transform"));
+        routes.get("/packed", |_| Reply::text(words(9_000)).header("Content-Encoding", "x-own"));
+        routes
+            .get("/as-it-is", |_| Reply::text(words(9_000)).header("Cache-Control", "private, no-transform"));
         routes.get("/stream", |exchange| stream(exchange, 40, "text/plain"));
         routes.get("/events", |exchange| stream(exchange, 3, "text/event-stream"));
         routes.get("/fails", |_| StatusCode::NOT_FOUND);

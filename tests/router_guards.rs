@@ -181,7 +181,7 @@ fn a_body_waits_for_a_guard_that_takes_its_time() {
     let host = guarded(|routes| {
         routes.group("/slow", |slow| {
             slow.before(move |exchange: &mut Exchange| {
-                let known = exchange.context.request().field("authorization").is_some();
+                let known = exchange.context.request().header("authorization").is_some();
                 exchange.push(wait.clone(), move |(), exchange| {
                     if !known {
                         exchange.context.refuse(StatusCode::FORBIDDEN.into());

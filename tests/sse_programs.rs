@@ -165,7 +165,7 @@ fn a_browser_reconnects_and_resumes_without_loss_or_repetition() {
         let Ok(target) = Target::parse(request.target()) else { return };
         exchange.context.reply = match target.path() {
             b"events" => {
-                let id = request.field("last-event-id").map(|id| String::from_utf8_lossy(id).into_owned());
+                let id = request.header("last-event-id").map(|id| String::from_utf8_lossy(id).into_owned());
                 let _ = tell.send(format!("connects after {}", id.unwrap_or_default()));
                 let reply = subscribes.subscribe(["t"]).resume(&request).reply();
                 cut_after(400, reply)

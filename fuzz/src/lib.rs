@@ -14,8 +14,8 @@ pub fn request(data: &[u8]) {
     let mut request = Request::default();
     if let Parsed::Head { consumed } = parse(data, &limits, &mut request) {
         assert!(consumed <= data.len() && request.head_len() <= limits.bytes);
-        assert!(request.target().len() <= limits.target && request.fields().count() <= limits.fields);
-        for (name, value) in request.fields() {
+        assert!(request.target().len() <= limits.target && request.header_lines().count() <= limits.fields);
+        for (name, value) in request.header_lines() {
             assert!(
                 !name.is_empty() && !name.iter().chain(value).any(|byte| matches!(byte, b'\r' | b'\n' | 0))
             );

@@ -11,7 +11,7 @@ use crate::http::{Reply, Request, StatusCode, StreamBody};
 /// none.
 pub fn last_event_id(request: &Request) -> Option<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let field = request.field("last-event-id").map(text);
+    let field = request.header("last-event-id").map(text);
     let given = field.or_else(|| {
         let query = Target::parse(request.target()).ok()?.query()?;
         let mut pairs = query.split(|&b| b == b'&');
@@ -29,8 +29,8 @@ pub fn last_event_id(request: &Request) -> Option<String> {
 /// at once.
 pub(super) fn stream_reply(body: StreamBody) -> Reply {
     Reply::new(StatusCode::OK)
-        .with("Content-Type", "text/event-stream")
-        .with("Cache-Control", "no-cache")
-        .with("X-Accel-Buffering", "no")
-        .with_body(body)
+        .header("Content-Type", "text/event-stream")
+        .header("Cache-Control", "no-cache")
+        .header("X-Accel-Buffering", "no")
+        .body(body)
 }

@@ -57,10 +57,10 @@ impl Handler for Ways {
             Some(b'f') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::Failed })),
             Some(b'v') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::Starved })),
             Some(b'c') => Reply::text(StreamBody::new(Says { left: 1_000, then: Pull::End })),
-            Some(b'n') => Reply::new(StatusCode::NO_CONTENT).with_body("nothing of this goes"),
-            Some(b'm') => Reply::new(StatusCode::NOT_MODIFIED).with_body("nothing of this goes"),
-            Some(b'u') => Reply::new(StatusCode::RESET_CONTENT).with_body("nothing of this goes"),
-            Some(b'i') => Reply::new(StatusCode::CONTINUE).with_body("nothing of this goes"),
+            Some(b'n') => Reply::new(StatusCode::NO_CONTENT).body("nothing of this goes"),
+            Some(b'm') => Reply::new(StatusCode::NOT_MODIFIED).body("nothing of this goes"),
+            Some(b'u') => Reply::new(StatusCode::RESET_CONTENT).body("nothing of this goes"),
+            Some(b'i') => Reply::new(StatusCode::CONTINUE).body("nothing of this goes"),
             Some(b'r') => Reply::error(StatusCode::UNAUTHORIZED),
             Some(b'w') => {
                 exchange.push(sleep(Duration::from_millis(200)), |(), _| Ok(()));

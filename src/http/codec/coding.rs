@@ -41,7 +41,7 @@ const PREFERRED: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 /// What the client likes better than the body as it is, best first. Where it is said to take neither that nor any of ours,
 /// it gets the body as it is all the same: better than none.
 pub fn accepted(request: &Request) -> impl Iterator<Item = Coding> {
-    let fields: Vec<&[u8]> = request.all("accept-encoding").collect();
+    let fields: Vec<&[u8]> = request.header_all("accept-encoding").collect();
     let least = identity(&fields).max(1);
     let mut liked = PREFERRED.map(|coding| (coding, weight(&fields, coding.name())));
     // Stable: of those with one weight, the first stays first.

@@ -81,7 +81,7 @@ impl Request {
     /// The host that is asked for, with its port where one is said: that of an absolute target, whatever the Host field says
     /// beside it, else that field (RFC 9112, section 3.2.2). `None` where neither says one.
     pub fn host(&self) -> Option<&[u8]> {
-        authority(self.target()).or_else(|| self.field("host")).filter(|host| !host.is_empty())
+        authority(self.target()).or_else(|| self.header("host")).filter(|host| !host.is_empty())
     }
 
     /// The version.
@@ -90,12 +90,12 @@ impl Request {
     }
 
     /// The value of the first field of this name.
-    pub fn field<'a, N: AsRef<str> + ?Sized>(&'a self, name: &'a N) -> Option<&'a [u8]> {
-        self.all(name).next()
+    pub fn header<'a, N: AsRef<str> + ?Sized>(&'a self, name: &'a N) -> Option<&'a [u8]> {
+        self.header_all(name).next()
     }
 
     /// The values of all fields of this name, in order.
-    pub fn all<'a, N: AsRef<str> + ?Sized>(&'a self, name: &'a N) -> impl Iterator<Item = &'a [u8]> {
+    pub fn header_all<'a, N: AsRef<str> + ?Sized>(&'a self, name: &'a N) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_ref().as_bytes();
         self.fields
             .iter()
@@ -104,13 +104,13 @@ impl Request {
     }
 
     /// Name and value of each field, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn header_lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|(name, value)| (name.of(&self.raw), value.of(&self.raw)))
     }
 
     /// The fields as a map of the crate `http`.
     pub fn headers(&self) -> HeaderMap {
-        let pairs = self.fields().filter_map(|(name, value)| {
+        let pairs = self.header_lines().filter_map(|(name, value)| {
             Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
         });
         let mut map = HeaderMap::with_capacity(self.fields.len());

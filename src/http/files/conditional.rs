@@ -56,25 +56,25 @@ pub enum Verdict {
 
 /// Weighs the conditions of a GET or HEAD against the file, in the order RFC 9110 section 13.2.2 gives.
 pub fn weigh(request: &Request, file: &Validators) -> Verdict {
-    if request.field("if-match").is_some() {
-        if !request.all("if-match").any(|list| matches_any(list, &file.etag, Comparison::Strong)) {
+    if request.header("if-match").is_some() {
+        if !request.header_all("if-match").any(|list| matches_any(list, &file.etag, Comparison::Strong)) {
             return Verdict::Failed;
         }
-    } else if let Some(limit) = request.field("if-unmodified-since").and_then(seconds_of)
+    } else if let Some(limit) = request.header("if-unmodified-since").and_then(seconds_of)
         && file.modified.is_none_or(|modified| modified > limit)
     {
         return Verdict::Failed;
     }
-    if request.field("if-none-match").is_some() {
-        if request.all("if-none-match").any(|list| matches_any(list, &file.etag, Comparison::Weak)) {
+    if request.header("if-none-match").is_some() {
+        if request.header_all("if-none-match").any(|list| matches_any(list, &file.etag, Comparison::Weak)) {
             return Verdict::NotModified;
         }
-    } else if let Some(limit) = request.field("if-modified-since").and_then(seconds_of)
+    } else if let Some(limit) = request.header("if-modified-since").and_then(seconds_of)
         && file.modified.is_some_and(|modified| modified <= limit)
     {
         return Verdict::NotModified;
     }
-    let ranges = match request.field("if-range") {
+    let ranges = match request.header("if-range") {
         None => true,
         Some(value) if value.contains(&b'"') => value.trim_ascii() == file.etag.as_bytes(),
         Some(value) => file.modified.is_some() && seconds_of(value) == file.modified,

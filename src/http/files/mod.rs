@@ -158,8 +158,8 @@ impl Files {
     fn answer(&self, request: &Request, now: SystemTime, cached_only: bool) -> Result<Reply, MayBlock> {
         match *request.method() {
             Method::GET | Method::HEAD => {}
-            Method::OPTIONS => return Ok(Reply::new(StatusCode::NO_CONTENT).with("Allow", METHODS)),
-            _ => return Ok(Reply::error(StatusCode::METHOD_NOT_ALLOWED).with("Allow", METHODS)),
+            Method::OPTIONS => return Ok(Reply::new(StatusCode::NO_CONTENT).header("Allow", METHODS)),
+            _ => return Ok(Reply::error(StatusCode::METHOD_NOT_ALLOWED).header("Allow", METHODS)),
         }
         let mut target = match Target::parse(request.target()) {
             Ok(target) => target,
@@ -186,7 +186,7 @@ impl Files {
             location = encode_path(&self.folder) + &location;
         }
         let said = format!("This is a directory: {location}");
-        Reply::explained(StatusCode::MOVED_PERMANENTLY, &said).with("Location", location)
+        Reply::explained(StatusCode::MOVED_PERMANENTLY, &said).header("Location", location)
     }
 }
 
@@ -373,10 +373,10 @@ impl Files {
         let coding = opened.coding;
         let mut reply = file_reply(request, opened, media, now);
         if self.precompressed && gets_smaller(media.essence().as_bytes()) {
-            reply.fields.add("Vary", "Accept-Encoding");
+            reply.headers.add("Vary", "Accept-Encoding");
         }
         if let Some(coding) = coding.filter(|_| reply.status.is_success()) {
-            reply.fields.add("Content-Encoding", coding.name());
+            reply.headers.add("Content-Encoding", coding.name());
         }
         reply
     }
@@ -395,7 +395,7 @@ fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTi
         }
         // RFC 9110 section 14.2: a range means something for GET only.
         Verdict::Proceed { ranges: true } if request.method() == Method::GET => {
-            request.field("range").map_or(Asked::Whole, |field| range::parse(field, length))
+            request.header("range").map_or(Asked::Whole, |field| range::parse(field, length))
         }
         Verdict::Proceed { .. } => Asked::Whole,
     };
@@ -404,16 +404,16 @@ fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTi
         Asked::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
         Asked::Nothing => {
             let mut reply = Reply::error(StatusCode::RANGE_NOT_SATISFIABLE);
-            reply.fields.add("Content-Range", format_args!("bytes */{length}"));
+            reply.headers.add("Content-Range", format_args!("bytes */{length}"));
             return reply;
         }
     };
     let mut reply = Reply::new(status);
-    reply.fields.add("Content-Type", format_args!("{media}"));
+    reply.headers.add("Content-Type", format_args!("{media}"));
     add_validators(&mut reply, &validators);
-    reply.fields.add("Accept-Ranges", "bytes");
+    reply.headers.add("Accept-Ranges", "bytes");
     if status == StatusCode::PARTIAL_CONTENT {
-        reply.fields.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
+        reply.headers.add("Content-Range", format_args!("bytes {}-{}/{length}", part.start, part.end - 1));
     }
     reply.body = match content {
         Content::File(file) => {
@@ -429,18 +429,18 @@ fn file_reply(request: &Request, opened: Opened, media: MediaType, now: SystemTi
 }
 
 fn add_validators(reply: &mut Reply, validators: &Validators) {
-    reply.fields.add("ETag", validators.etag());
+    reply.headers.add("ETag", validators.etag());
     if let Some(date) = validators.last_modified() {
-        reply.fields.add("Last-Modified", date);
+        reply.headers.add("Last-Modified", date);
     }
 }
 
 fn page_reply(page: String) -> Reply {
     let mut reply = Reply::new(StatusCode::OK);
-    reply.fields.add("Content-Type", "text/html; charset=utf-8");
+    reply.headers.add("Content-Type", "text/html; charset=utf-8");
     // Names are strangers' text: should the escaping ever fail, nothing runs.
-    reply.fields.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
-    reply.fields.add("Cache-Control", "no-cache");
+    reply.headers.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+    reply.headers.add("Cache-Control", "no-cache");
     reply.body = Body::page(page.into_bytes());
     reply
 }

@@ -85,7 +85,7 @@ impl Answer for String {
 impl Answer for Vec<u8> {
     fn answer(self, context: &mut ExchangeContext) {
         let reply = Reply::new(StatusCode::OK);
-        context.reply = reply.with("Content-Type", "application/octet-stream").with_body(self);
+        context.reply = reply.header("Content-Type", "application/octet-stream").body(self);
     }
 }
 

@@ -30,7 +30,7 @@ impl Routes<'_> {
                     let error =
                         HttpError::explained(StatusCode::UNAUTHORIZED, "A name and a password are needed.");
                     let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
-                    Err(error.with("WWW-Authenticate", challenge))
+                    Err(error.header("WWW-Authenticate", challenge))
                 }
             }
         });
@@ -39,7 +39,7 @@ impl Routes<'_> {
 
 /// Name and password, if a request says them.
 fn credentials(request: &Request) -> Option<(String, String)> {
-    let field = request.field("authorization")?;
+    let field = request.header("authorization")?;
     let (scheme, coded) = field.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;

@@ -82,8 +82,8 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
     }
     if let Some(error) = context.matched.refused.take() {
         let mut page = group.errors.as_ref().map_or_else(|| error.page(), |errors| errors(context, &error));
-        for (name, value) in error.fields().iter() {
-            page.fields.add(name, value);
+        for (name, value) in error.headers().iter() {
+            page.headers.add(name, value);
         }
         if page.status == StatusCode::OK {
             page.status = error.status();
@@ -158,11 +158,11 @@ fn handle(inner: &Arc<Inner>, exchange: &mut Exchange) {
         },
         Way::Options(place) => {
             exchange.context.reply =
-                Reply::new(StatusCode::NO_CONTENT).with("Allow", inner.table.allow(place));
+                Reply::new(StatusCode::NO_CONTENT).header("Allow", inner.table.allow(place));
         }
         Way::NotAllowed(place) => {
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED);
-            exchange.context.refuse(error.with("Allow", inner.table.allow(place)));
+            exchange.context.refuse(error.header("Allow", inner.table.allow(place)));
         }
         Way::Missing => exchange.context.refuse(StatusCode::NOT_FOUND.into()),
     }

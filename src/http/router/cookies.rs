@@ -25,7 +25,8 @@ impl<'a> Cookies<'a> {
 
     /// Name and value of each, as they were sent; what is no cookie is passed over.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let lines = self.request.all(&header::COOKIE).filter_map(|line| std::str::from_utf8(line).ok());
+        let lines =
+            self.request.header_all(&header::COOKIE).filter_map(|line| std::str::from_utf8(line).ok());
         let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (name.trim(), unquoted(value.trim()))).filter(|(name, _)| !name.is_empty())
     }
@@ -39,20 +40,20 @@ impl Reply {
     /// use tidegate::http::Reply;
     /// use tidegate::http::router::Cookie;
     ///
-    /// let reply = Reply::text("hello").with_cookie(Cookie::build(("theme", "dark")).http_only(true).path("/"));
-    /// assert_eq!(reply.fields.get("set-cookie"), Some(&b"theme=dark; HttpOnly; Path=/"[..]));
+    /// let reply = Reply::text("hello").cookie(Cookie::build(("theme", "dark")).http_only(true).path("/"));
+    /// assert_eq!(reply.headers.get("set-cookie"), Some(&b"theme=dark; HttpOnly; Path=/"[..]));
     /// ```
     #[must_use]
-    pub fn with_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Reply {
-        self.with("Set-Cookie", format_args!("{}", cookie.into()))
+    pub fn cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Reply {
+        self.header("Set-Cookie", format_args!("{}", cookie.into()))
     }
 
     /// Has the client forget a cookie. Path and domain have to be those it was set with.
     #[must_use]
-    pub fn without_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Reply {
+    pub fn remove_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Reply {
         let mut cookie = cookie.into();
         cookie.make_removal();
-        self.with_cookie(cookie)
+        self.cookie(cookie)
     }
 }
 
@@ -87,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_cookie_is_removed_by_one_of_the_past() {
-        let reply = Reply::text("").without_cookie(Cookie::build(("a", "")).path("/x"));
-        let field = String::from_utf8(reply.fields.get("set-cookie").unwrap().to_vec()).unwrap();
+        let reply = Reply::text("").remove_cookie(Cookie::build(("a", "")).path("/x"));
+        let field = String::from_utf8(reply.headers.get("set-cookie").unwrap().to_vec()).unwrap();
         assert!(
             field.starts_with("a=; ") && field.contains("Path=/x") && field.contains("Max-Age=0"),
             "{field}"

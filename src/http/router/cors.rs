@@ -68,27 +68,27 @@ impl Cors {
     fn asked_beforehand(&self, exchange: &Exchange) -> Option<Reply> {
         let request = exchange.context.request();
         let asks =
-            *request.method() == Method::OPTIONS && request.field("access-control-request-method").is_some();
-        if !asks || !self.allows(request.field("origin")?) {
+            *request.method() == Method::OPTIONS && request.header("access-control-request-method").is_some();
+        if !asks || !self.allows(request.header("origin")?) {
             return None;
         }
         let mut reply = Reply::new(StatusCode::NO_CONTENT);
-        reply.fields.add("Access-Control-Allow-Methods", &self.methods);
-        reply.fields.add("Access-Control-Max-Age", self.max_age.as_secs());
-        if let Some(fields) = request.field("access-control-request-headers") {
-            reply.fields.add("Access-Control-Allow-Headers", fields);
+        reply.headers.add("Access-Control-Allow-Methods", &self.methods);
+        reply.headers.add("Access-Control-Max-Age", self.max_age.as_secs());
+        if let Some(fields) = request.header("access-control-request-headers") {
+            reply.headers.add("Access-Control-Allow-Headers", fields);
         }
         Some(reply)
     }
 
     fn say(&self, context: &mut ExchangeContext) {
         let request = context.request().clone();
-        let fields = &mut context.reply.fields;
+        let fields = &mut context.reply.headers;
         // A cache must not give one origin what was said to another.
         if self.origins.is_some() {
             fields.add("Vary", "Origin");
         }
-        let Some(origin) = request.field("origin").filter(|origin| self.allows(origin)) else { return };
+        let Some(origin) = request.header("origin").filter(|origin| self.allows(origin)) else { return };
         match self.origins {
             None => fields.add("Access-Control-Allow-Origin", "*"),
             Some(_) => fields.add("Access-Control-Allow-Origin", origin),

@@ -18,18 +18,18 @@ use crate::task::{self, Dropped};
 pub struct HttpError {
     status: StatusCode,
     advice: Cow<'static, str>,
-    fields: Fields,
+    headers: Fields,
 }
 
 impl HttpError {
     /// An error with what there is to say of its status.
     pub fn new(status: StatusCode) -> HttpError {
-        HttpError { status, advice: advice(status).into(), fields: Fields::default() }
+        HttpError { status, advice: advice(status).into(), headers: Fields::default() }
     }
 
     /// An error with a line of advice of its own.
     pub fn explained(status: StatusCode, advice: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError { status, advice: advice.into(), fields: Fields::default() }
+        HttpError { status, advice: advice.into(), headers: Fields::default() }
     }
 
     /// 400, with what is wrong.
@@ -39,8 +39,8 @@ impl HttpError {
 
     /// With one more field in the reply.
     #[must_use]
-    pub fn with(mut self, name: impl AsRef<str>, value: impl FieldValue) -> HttpError {
-        self.fields.add(name, value);
+    pub fn header(mut self, name: impl AsRef<str>, value: impl FieldValue) -> HttpError {
+        self.headers.add(name, value);
         self
     }
 
@@ -55,8 +55,8 @@ impl HttpError {
     }
 
     /// The fields that go with it; a page of one's own is given them, too.
-    pub fn fields(&self) -> &Fields {
-        &self.fields
+    pub fn headers(&self) -> &Fields {
+        &self.headers
     }
 
     /// The page that is sent where a group has none of its own: plain text.
@@ -68,9 +68,9 @@ impl HttpError {
     pub(super) fn of_reply(reply: &Reply) -> HttpError {
         let mut error = HttpError::new(reply.status);
         for (name, value) in
-            reply.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"))
+            reply.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"))
         {
-            error.fields.add(name, value);
+            error.headers.add(name, value);
         }
         error
     }

@@ -67,7 +67,7 @@ impl ExchangeContext {
     /// 400 where it is no `T`.
     pub fn header<T: FromStr<Err: Display>>(&self, name: impl AsRef<str>) -> Result<Option<T>, HttpError> {
         let name = name.as_ref();
-        let Some(value) = self.request().field(name) else { return Ok(None) };
+        let Some(value) = self.request().header(name) else { return Ok(None) };
         let text = std::str::from_utf8(value);
         let text = text.map_err(|_| HttpError::bad_request(format!("the field {name}: it is not UTF-8")))?;
         match text.trim().parse() {
@@ -119,7 +119,7 @@ impl ExchangeContext {
 
     /// The media type of the body, without its parameters, if it says one.
     pub fn media_type(&self) -> Option<&str> {
-        let value = std::str::from_utf8(self.request().field("content-type")?).ok()?;
+        let value = std::str::from_utf8(self.request().header("content-type")?).ok()?;
         value.split(';').next().map(str::trim).filter(|media| !media.is_empty())
     }
 
@@ -164,7 +164,7 @@ impl<T: serde::Serialize> Json<T> {
     /// why.
     pub fn into_reply(self) -> Reply {
         match serde_json::to_vec(&self.0) {
-            Ok(bytes) => Reply::new(StatusCode::OK).with("Content-Type", "application/json").with_body(bytes),
+            Ok(bytes) => Reply::new(StatusCode::OK).header("Content-Type", "application/json").body(bytes),
             Err(error) => {
                 log::error!("an answer cannot be written as JSON: {error}");
                 Reply::error(StatusCode::INTERNAL_SERVER_ERROR)

@@ -50,7 +50,7 @@ pub fn by_address(context: &ExchangeContext) -> ClientKey {
 
 /// The value of a field of the request. All who send none share one key.
 pub fn by_header(name: &'static str) -> impl Fn(&ExchangeContext) -> String + Send + Sync + 'static {
-    move |context| bounded(&String::from_utf8_lossy(context.request().field(name).unwrap_or_default()))
+    move |context| bounded(&String::from_utf8_lossy(context.request().header(name).unwrap_or_default()))
 }
 
 /// A parameter of the path.

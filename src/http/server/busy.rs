@@ -23,7 +23,7 @@ impl Busy {
 impl Session for Busy {
     fn opened(&mut self, io: &mut Io<'_>) {
         let mut reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE);
-        reply.fields.add("Retry-After", 1);
+        reply.headers.add("Retry-After", 1);
         let mut out = io.buffer();
         self.seat.refresh(io.now());
         let framing = Framing::Length(reply.body.len().unwrap_or_default());

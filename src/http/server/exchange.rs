@@ -306,7 +306,7 @@ impl Asked {
                     Version::HTTP_10 => &b"HTTP/1.0"[..],
                     _ => b"HTTP/1.1",
                 };
-                let (referer, agent) = (request.field("referer"), request.field("user-agent"));
+                let (referer, agent) = (request.header("referer"), request.header("user-agent"));
                 Words::new(request.method_text(), request.target(), version, referer, agent)
             }
         }

@@ -102,7 +102,7 @@ impl ExchangeContext {
         ExchangeContext {
             request,
             body,
-            reply: Reply { fields, ..Reply::new(StatusCode::OK) },
+            reply: Reply { headers: fields, ..Reply::new(StatusCode::OK) },
             data: Extensions::default(),
             trailers: None,
             peer,

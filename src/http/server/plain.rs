@@ -44,7 +44,7 @@ pub(super) fn answer(first: &[u8]) -> Option<Vec<u8>> {
 /// Where the client would find what it asked for, as it named it. What it said is given back as it was, to itself, in plain
 /// text; only where nothing in it could be taken for more than an address.
 fn hint(request: &Request) -> Option<String> {
-    let host = std::str::from_utf8(request.field("host")?).ok()?;
+    let host = std::str::from_utf8(request.header("host")?).ok()?;
     let path = std::str::from_utf8(request.target()).ok()?;
     let is_host = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
     let is_fit = !host.is_empty()

@@ -20,8 +20,8 @@ use crate::http::{Body, Method, StatusCode, Version, header};
 pub struct Reply {
     /// The status; an interim one (1xx) is no answer, and becomes 500.
     pub status: StatusCode,
-    /// Fields the handler sets.
-    pub fields: Fields,
+    /// The fields of its head that the handler sets.
+    pub headers: Fields,
     /// The body.
     pub body: Body,
     /// Whether the connection ends after it, whatever the client wants.
@@ -55,23 +55,23 @@ impl ReplyPacing {
 impl Reply {
     /// A reply without fields and without a body.
     pub fn new(status: StatusCode) -> Reply {
-        Reply { status, fields: Fields::default(), body: Body::Empty, close: false, pacing: None }
+        Reply { status, headers: Fields::default(), body: Body::Empty, close: false, pacing: None }
     }
 
     /// Plain text, with 200.
     pub fn text(text: impl Into<Body>) -> Reply {
-        Reply::new(StatusCode::OK).with("Content-Type", "text/plain; charset=utf-8").with_body(text)
+        Reply::new(StatusCode::OK).header("Content-Type", "text/plain; charset=utf-8").body(text)
     }
 
     /// HTML, with 200.
     pub fn html(page: impl Into<Body>) -> Reply {
-        Reply::new(StatusCode::OK).with("Content-Type", "text/html; charset=utf-8").with_body(page)
+        Reply::new(StatusCode::OK).header("Content-Type", "text/html; charset=utf-8").body(page)
     }
 
     /// Sends the client elsewhere, for good (308) or for now (307): method and body stay what they are.
     pub fn redirect(location: impl fmt::Display, for_good: bool) -> Reply {
         let status = if for_good { StatusCode::PERMANENT_REDIRECT } else { StatusCode::TEMPORARY_REDIRECT };
-        Reply::new(status).with(header::LOCATION, format_args!("{location}"))
+        Reply::new(status).header(header::LOCATION, format_args!("{location}"))
     }
 
     /// An error page: the status, and a line of advice, as plain text.
@@ -86,16 +86,16 @@ impl Reply {
         reply
     }
 
-    /// With one more field.
+    /// With one more field in its head.
     #[must_use]
-    pub fn with(mut self, name: impl AsRef<str>, value: impl FieldValue) -> Reply {
-        self.fields.add(name, value);
+    pub fn header(mut self, name: impl AsRef<str>, value: impl FieldValue) -> Reply {
+        self.headers.add(name, value);
         self
     }
 
     /// With this body.
     #[must_use]
-    pub fn with_body(mut self, body: impl Into<Body>) -> Reply {
+    pub fn body(mut self, body: impl Into<Body>) -> Reply {
         self.body = body.into();
         self
     }
@@ -143,7 +143,7 @@ impl Reply {
     /// A value that is no number is passed over. Says what `X-Accel-Buffering` wants, for a handler that reads ahead of its
     /// client: `Some(false)` where it had better not.
     pub fn obey_accel(&mut self) -> Option<bool> {
-        let rate = self.fields.get(ACCEL_LIMIT_RATE).and_then(|value| match value.trim_ascii() {
+        let rate = self.headers.get(ACCEL_LIMIT_RATE).and_then(|value| match value.trim_ascii() {
             b"off" => Some(None),
             digits => {
                 std::str::from_utf8(digits).ok()?.parse().ok().map(|rate| Some(rate).filter(|rate| *rate > 0))
@@ -152,13 +152,13 @@ impl Reply {
         if let Some(rate) = rate {
             self.pacing().limit = Some(Limit::new("x-accel", rate));
         }
-        let buffering = self.fields.get(ACCEL_BUFFERING).and_then(|value| match value.trim_ascii() {
+        let buffering = self.headers.get(ACCEL_BUFFERING).and_then(|value| match value.trim_ascii() {
             b"yes" => Some(true),
             b"no" => Some(false),
             _ => None,
         });
-        self.fields.remove(ACCEL_LIMIT_RATE);
-        self.fields.remove(ACCEL_BUFFERING);
+        self.headers.remove(ACCEL_LIMIT_RATE);
+        self.headers.remove(ACCEL_BUFFERING);
         buffering
     }
 
@@ -237,8 +237,8 @@ pub(super) fn write_head(
     framing: Framing,
     persistence: Persistence,
 ) {
-    out.reserve(HEAD_BYTES + reply.fields.as_bytes().len());
-    match (reply.status, reply.fields.has_server, reply.fields.has_date) {
+    out.reserve(HEAD_BYTES + reply.headers.as_bytes().len());
+    match (reply.status, reply.headers.has_server, reply.headers.has_date) {
         (StatusCode::OK, false, false) => out.extend_from_slice(clock.ok_server_and_date(now)),
         (status, has_server, has_date) => {
             out.extend_from_slice(b"HTTP/1.1 ");
@@ -264,7 +264,7 @@ pub(super) fn write_head(
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::UntilClose => {}
     }
-    out.extend_from_slice(reply.fields.as_bytes());
+    out.extend_from_slice(reply.headers.as_bytes());
     out.extend_from_slice(match persistence {
         Persistence::Kept => b"\r\n",
         Persistence::KeptAndSaid => b"Connection: keep-alive\r\n\r\n",
@@ -288,7 +288,7 @@ mod tests {
     fn heads() {
         let mut reply = Reply::new(StatusCode::OK);
         reply.body = Body::Bytes(b"hello".to_vec());
-        reply.fields.add("ETag", "\"x\"");
+        reply.headers.add("ETag", "\"x\"");
         assert_eq!(
             head(&reply, Persistence::Kept),
             "HTTP/1.1 200 OK\r\nServer: tidegate\r\nDate: DATE\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n"
@@ -313,13 +313,14 @@ mod tests {
             ("fast", None),
             ("99999999999999999999", None),
         ] {
-            let mut reply = Reply::text("x").with("x-accel-limit-rate", rate).with("X-Accel-Buffering", "no");
+            let mut reply =
+                Reply::text("x").header("x-accel-limit-rate", rate).header("X-Accel-Buffering", "no");
             assert_eq!(reply.obey_accel(), Some(false));
             let pacing = reply.pacing.as_ref().and_then(|pacing| pacing.limit.as_ref());
             assert_eq!(pacing.map(Limit::rate), limit, "{rate}");
-            assert_eq!(reply.fields.iter().count(), 1);
+            assert_eq!(reply.headers.iter().count(), 1);
         }
-        let mut plain = Reply::text("x").with("X-Accel-Buffering", "perhaps");
+        let mut plain = Reply::text("x").header("X-Accel-Buffering", "perhaps");
         assert_eq!((plain.obey_accel(), plain.is_paced()), (None, false));
     }
 

@@ -98,18 +98,18 @@ impl Compression {
                 return;
             }
         }
-        reply.fields.add("Content-Encoding", coding.name());
+        reply.headers.add("Content-Encoding", coding.name());
         // What was said of the bytes does not hold for these: ranges are of the others, and so is a strong tag.
-        reply.fields.remove(header::ACCEPT_RANGES);
-        let tag = reply.fields.get(header::ETAG).map(|tag| String::from_utf8_lossy(tag).into_owned());
+        reply.headers.remove(header::ACCEPT_RANGES);
+        let tag = reply.headers.get(header::ETAG).map(|tag| String::from_utf8_lossy(tag).into_owned());
         if let Some(tag) = tag.filter(|tag| !tag.starts_with("W/")) {
-            reply.fields.set("ETag", format_args!("W/{tag}"));
+            reply.headers.set("ETag", format_args!("W/{tag}"));
         }
     }
 
     /// Whether what a reply carries may come in another coding.
     fn may_encode(&self, reply: &Reply) -> bool {
-        let fields = &reply.fields;
+        let fields = &reply.headers;
         match reply.status {
             // It has no type; what it stands for may be encoded for somebody else.
             StatusCode::NOT_MODIFIED => return true,
@@ -158,13 +158,13 @@ fn encode(body: Body, coding: Coding, permit: Permit) -> std::io::Result<Body> {
 }
 
 fn vary(reply: &mut Reply) {
-    let said = reply.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("vary"));
+    let said = reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("vary"));
     let is_said = said.flat_map(|(_, value)| value.split(|&b| b == b',')).any(|item| {
         let item = item.trim_ascii();
         item == b"*" || item.eq_ignore_ascii_case(b"accept-encoding")
     });
     if !is_said {
-        reply.fields.add("Vary", "Accept-Encoding");
+        reply.headers.add("Vary", "Accept-Encoding");
     }
 }
 

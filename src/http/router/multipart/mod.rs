@@ -109,7 +109,8 @@ impl Uploads {
         &self,
         context: &mut ExchangeContext,
     ) -> Result<BoxTask<Result<Form, HttpError>>, HttpError> {
-        let media = context.request().field("content-type").and_then(|value| std::str::from_utf8(value).ok());
+        let media =
+            context.request().header("content-type").and_then(|value| std::str::from_utf8(value).ok());
         let boundary = multer::parse_boundary(media.unwrap_or_default()).map_err(|_| {
             let said = "A form with a boundary, of type multipart/form-data, is taken here.";
             HttpError::explained(StatusCode::UNSUPPORTED_MEDIA_TYPE, said)

@@ -78,7 +78,7 @@ impl HttpSession {
             out.extend_from_slice(body);
         }
         io.send(out);
-        self.seat.give_lines(reply.fields.take_memory());
+        self.seat.give_lines(reply.headers.take_memory());
         true
     }
 }

@@ -102,7 +102,7 @@ impl HttpSession {
         };
         write_head(&mut out, reply, (&mut self.seat.clock.borrow_mut(), now), framing, persistence);
         let head_len = out.len() as u64;
-        self.seat.give_lines(reply.fields.take_memory());
+        self.seat.give_lines(reply.headers.take_memory());
         let Some(exchange) = self.work().exchanges.back_mut() else { return };
         let with_body = sends_body(exchange.asked.method(), reply.status);
         let body_len = match framing {
