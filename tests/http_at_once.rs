@@ -24,7 +24,7 @@ fn handle(exchange: &mut Exchange) {
         "/4097" => Reply::text(vec![b'y'; 4097]),
         "/long" => Reply::text(vec![b'z'; 300_000]),
         "/close" => Reply::text("bye\n").closing(),
-        "/after" => Reply::text("after\n").after(1_000_000),
+        "/after" => Reply::text("after\n").rate_after(1_000_000),
         "/missing" => Reply::error(StatusCode::NOT_FOUND),
         "/panic" => panic!("of this handler"),
         "/interim" => Reply::new(StatusCode::CONTINUE),

@@ -377,8 +377,8 @@ fn one_reply_has_a_pace_and_the_next_one_the_connections_own() {
         exchange.context.reply = match exchange.context.request().target() {
             b"/limit" => reply.limit(&of_reply),
             b"/budget" => reply.budget(&of_route),
-            b"/both" => reply.budget(&of_route).limit(&of_reply).after(150_000),
-            b"/after" => reply.limit(&of_reply).after(1_000_000),
+            b"/both" => reply.budget(&of_route).limit(&of_reply).rate_after(150_000),
+            b"/after" => reply.limit(&of_reply).rate_after(1_000_000),
             b"/accel" => {
                 let mut reply = reply.header("X-Accel-Limit-Rate", 400_000);
                 reply.obey_accel();

@@ -111,7 +111,7 @@ fn a_route_has_a_limit_for_each_reply_and_a_part_before_it() {
     let limit = Limit::new("route", Some(RATE));
     let web = Web::with(ServerSettings { pacing, ..ServerSettings::default() }, |routes| {
         routes.get("/limited", film).limit(&limit);
-        routes.get("/after", film).limit(&limit).after(5_000_000);
+        routes.get("/after", film).limit(&limit).rate_after(5_000_000);
         routes.get("/as-connected", film);
     });
     let rates = rates(&web, &[("/limited", ""), ("/limited", ""), ("/as-connected", "")]);

@@ -293,7 +293,7 @@ fn subscribers_outlive_the_handles_of_their_hub_and_are_recorded() {
     let handle = Arc::new(Mutex::new(Some(hub)));
     let running = Running::start(move |exchange: &mut Exchange| {
         let hub = handle.lock().unwrap().take().unwrap();
-        exchange.context.reply = hub.subscribe(["t"]).after("0").reply();
+        exchange.context.reply = hub.subscribe(["t"]).resume_after("0").reply();
     });
     let mut listener = Listener::connect(running.address, "/", "");
     assert_eq!(listener.data(1), ["kept"]);

@@ -14,7 +14,7 @@ use crate::net::ClientKey;
 #[derive(Default)]
 pub(super) struct RoutePacing {
     pub(super) limit: Option<Limit>,
-    pub(super) after: Option<u64>,
+    pub(super) rate_after: Option<u64>,
     pub(super) budgets: Vec<(Budget, u32)>,
     pub(super) keyed: Vec<Keyed>,
 }
@@ -25,13 +25,17 @@ type Keyed = Arc<dyn Fn(&ExchangeContext) -> Budget + Send + Sync>;
 impl RoutePacing {
     /// Says so in the reply. What the handler has said of its limit goes before it.
     pub(super) fn apply(&self, context: &mut ExchangeContext) {
-        if self.limit.is_none() && self.after.is_none() && self.budgets.is_empty() && self.keyed.is_empty() {
+        if self.limit.is_none()
+            && self.rate_after.is_none()
+            && self.budgets.is_empty()
+            && self.keyed.is_empty()
+        {
             return;
         }
         let keyed: Vec<_> = self.keyed.iter().map(|budget| (budget(context), 1)).collect();
         let pacing = context.reply.pacing();
         pacing.limit = pacing.limit.take().or_else(|| self.limit.clone());
-        pacing.after = pacing.after.or(self.after);
+        pacing.rate_after = pacing.rate_after.or(self.rate_after);
         pacing.budgets.extend(self.budgets.iter().cloned().chain(keyed));
     }
 }

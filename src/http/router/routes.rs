@@ -221,8 +221,8 @@ impl Route<'_> {
 
     /// Exempts the first bytes of each reply from its connection's limit, or the route's, in place of the server's
     /// `rate_after`. Budgets are charged with them all the same.
-    pub fn after(self, bytes: u64) -> Self {
-        self.each(|entry| entry.pacing.after = Some(bytes))
+    pub fn rate_after(self, bytes: u64) -> Self {
+        self.each(|entry| entry.pacing.rate_after = Some(bytes))
     }
 
     /// Has all replies share a budget, besides what their connections spend through.

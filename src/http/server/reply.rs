@@ -40,7 +40,7 @@ pub(in crate::http) struct ReplyPacing {
     /// In place of the connection's limit.
     pub(in crate::http) limit: Option<Limit>,
     /// In place of the server's `rate_after`.
-    pub(in crate::http) after: Option<u64>,
+    pub(in crate::http) rate_after: Option<u64>,
     /// Besides the connection's; each with its weight.
     pub(in crate::http) budgets: Vec<(Budget, u32)>,
 }
@@ -120,8 +120,8 @@ impl Reply {
 
     /// Exempts the first bytes of this reply, its head included, from the limit, in place of the server's `rate_after`.
     #[must_use]
-    pub fn after(mut self, bytes: u64) -> Reply {
-        self.pacing().after = Some(bytes);
+    pub fn rate_after(mut self, bytes: u64) -> Reply {
+        self.pacing().rate_after = Some(bytes);
         self
     }
 

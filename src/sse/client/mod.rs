@@ -149,7 +149,7 @@ impl EventSource {
 
     /// Has it go on after an event that is known from before.
     #[must_use]
-    pub fn after(self, id: impl Into<String>) -> EventSource {
+    pub fn resume_after(self, id: impl Into<String>) -> EventSource {
         self.with(|state| state.parser.set_last_event_id(id));
         self
     }

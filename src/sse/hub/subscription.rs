@@ -29,13 +29,13 @@ impl Subscription {
     /// `lastEventId` of the query: a page that connects anew by itself can give only that.
     pub fn resume(self, request: &Request) -> Subscription {
         match last_event_id(request) {
-            Some(id) => self.after(&id),
+            Some(id) => self.resume_after(&id),
             None => self,
         }
     }
 
     /// Has it go on after this event; with the empty id, with what comes from now on.
-    pub fn after(mut self, id: &str) -> Subscription {
+    pub fn resume_after(mut self, id: &str) -> Subscription {
         self.after = (!id.is_empty()).then(|| id.into());
         self
     }

@@ -92,7 +92,7 @@ impl HttpSession {
         let now = io.now();
         self.seat.refresh(now);
         let pacing = reply.pacing.take();
-        let after = pacing.as_ref().and_then(|pacing| pacing.after);
+        let after = pacing.as_ref().and_then(|pacing| pacing.rate_after);
         let free = after.unwrap_or(self.seat.settings.rate_after);
         let Some(exchange) = self.work().exchanges.back() else { return };
         let framing = match (reply.body.len(), &exchange.asked) {
