@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use support::{Host, PATIENCE, Waits};
-use tidegate::http::{Body, ExchangeContext};
+use tidegate::http::{Body, ExchangeContext, ServerSettings};
 use tidegate::task::{Series, go, sleep};
 
 type Exchange = Series<ExchangeContext>;
@@ -141,6 +141,24 @@ fn a_client_that_leaves_cancels_its_series() {
     let (exchanges, connections) = host.records.connections(1);
     assert_eq!((exchanges[0].status, exchanges[0].phase), (None, "handler"));
     assert_eq!(connections[0].record.phase, "handler");
+    host.end();
+}
+
+#[test]
+fn a_series_has_the_time_that_the_server_gives_it_or_its_handler() {
+    let settings = ServerSettings { series_timeout: Some(Duration::from_millis(300)), ..Default::default() };
+    let host = Host::with(settings, |exchange: &mut Exchange| {
+        let target = String::from_utf8_lossy(exchange.context.request().target()).into_owned();
+        if target == "/longer" {
+            exchange.context.set_timeout(PATIENCE);
+        }
+        let time = if target == "/at-once" { Duration::ZERO } else { Duration::from_millis(500) };
+        let time = if target == "/never" { Duration::from_secs(3_600) } else { time };
+        exchange.push(sleep(time), move |(), exchange| Ok(say(exchange, target)));
+    });
+    for (target, status) in [("/at-once", 200), ("/never", 503), ("/longer", 200)] {
+        assert_eq!(host.connect().get(target).head.status, status, "{target}");
+    }
     host.end();
 }
 

@@ -51,7 +51,7 @@ pub(super) fn begin(inner: &Arc<Inner>, exchange: &mut Exchange) {
     }
     if let Way::Route(route) = exchange.context.matched.way {
         if let Some(time) = inner.routes[route].time {
-            exchange.context.answer_within(time);
+            exchange.context.set_timeout(time);
         }
         if matches!(inner.routes[route].intake, Intake::Whole { .. }) {
             exchange.context.matched.body = std::mem::take(&mut exchange.context.body);

@@ -247,7 +247,7 @@ impl Route<'_> {
         self.each(|entry| entry.pacing.keyed.push(keyed.clone()))
     }
 
-    /// Answers 503 where it takes longer; see [`ExchangeContext::answer_within`]. The time runs from when the first of what
+    /// Answers 503 where it takes longer; see [`ExchangeContext::set_timeout`]. The time runs from when the first of what
     /// is called for the exchange is: a body of more than 16 KiB comes within it, where something runs before the handler.
     pub fn timeout(self, time: Duration) -> Self {
         self.each(|entry| entry.time = Some(time))

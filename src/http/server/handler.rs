@@ -142,10 +142,11 @@ impl ExchangeContext {
         self.now
     }
 
-    /// Gives the series that answers so much time, from now; said by the handler, before its first task runs. When the time
-    /// is up the series is cancelled, and the reply is 503. A computation that runs is not interrupted: the reply goes when
+    /// Gives the series that answers so much time, from now, in place of the server's
+    /// [`series_timeout`](crate::http::ServerSettings::series_timeout); said by the handler, before its first task runs. When the
+    /// time is up the series is cancelled, and the reply is 503. A computation that runs is not interrupted: the reply goes when
     /// it is done.
-    pub fn answer_within(&mut self, time: Duration) {
+    pub fn set_timeout(&mut self, time: Duration) {
         self.time_limit = Instant::now().checked_add(time).map(|end| (time, end));
     }
 

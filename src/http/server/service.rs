@@ -36,6 +36,9 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// From the first byte of a request until its body is here, whatever the pace; `None`: however long it takes.
     pub request_timeout: Option<Duration>,
+    /// How long the series of an exchange may take, unless its route or handler says otherwise; then it is cancelled and the
+    /// reply is 503, see [`ExchangeContext::set_timeout`](crate::http::ExchangeContext::set_timeout). Default: none.
+    pub series_timeout: Option<Duration>,
     /// Between a reply and the next request.
     pub idle_timeout: Duration,
     /// How long a peer may take nothing of what could go; see
@@ -60,6 +63,7 @@ impl Default for ServerSettings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             request_timeout: None,
+            series_timeout: None,
             idle_timeout: Duration::from_secs(75),
             send_timeout: Duration::from_secs(60),
             max_requests: None,

@@ -63,6 +63,9 @@ impl HttpSession {
     /// False where it panicked.
     #[inline]
     pub(super) fn call_handler(&mut self, io: &Io<'_>, series: &mut Series<ExchangeContext>) -> bool {
+        if let Some(time) = self.seat.settings.series_timeout {
+            series.context.set_timeout(time);
+        }
         let handled = contained("a handler", || self.seat.handler.handle(series));
         // Also where the exchange is cut later, the next one finds what it left.
         self.keep(io.conn_id(), series.context.connection.as_ref());
