@@ -247,6 +247,24 @@ fn one_request_keeps_to_its_own_limit_both_ways() {
 }
 
 #[test]
+fn a_request_has_its_part_of_a_budget_by_weight() {
+    let serve = Serve::start(&[]);
+    serve.file("three", 900_000);
+    serve.file("one", 300_000);
+    let asks = Asks::new();
+    let budget = Budget::builder("both").rate(600_000).build();
+    let requests: Parallel<_> = [("/three", 3), ("/one", 1)]
+        .map(|(path, weight)| asks.client.get(serve.url(path)).budget_weighted(&budget, weight))
+        .into_iter()
+        .collect();
+    let took: Vec<_> = asks.runtime.run(requests).unwrap();
+    let took = took.into_iter().map(|response| response.unwrap().unwrap().record().unwrap().total);
+    let [three, one] = took.collect::<Vec<_>>()[..] else { panic!("two were asked for") };
+    // With like parts, the shorter one would take half as long as the other.
+    assert!(one.as_secs_f64() > 0.75 * three.as_secs_f64(), "{one:?} beside {three:?}");
+}
+
+#[test]
 fn all_requests_share_the_clients_budget() {
     let serve = Serve::start(&[]);
     serve.file("a", 400_000);

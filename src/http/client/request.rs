@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidegate_poller::{Budget, Limit};
+use tidegate_poller::{Budget, Direction, Limit};
 
 use super::client::Client;
 use super::error::ClientError;
@@ -72,7 +72,7 @@ pub(super) struct Options {
     pub(super) max_retries: Option<u32>,
     pub(super) decompress: Option<bool>,
     pub(super) limits: [Option<Limit>; 2],
-    pub(super) budgets: Vec<(tidegate_poller::Direction, Budget)>,
+    pub(super) budgets: Vec<(Direction, Budget, u32)>,
     pub(super) progress: Option<UploadProgress>,
 }
 
@@ -189,15 +189,25 @@ impl RequestTask {
         self
     }
 
-    /// Has what it brings spend through one more budget, besides the client's.
-    pub fn budget(mut self, budget: &Budget) -> RequestTask {
-        self.options.budgets.push((tidegate_poller::Direction::Ingress, budget.clone()));
+    /// Has what it brings spend through one more budget, besides the client's, with weight 1.
+    pub fn budget(self, budget: &Budget) -> RequestTask {
+        self.budget_weighted(budget, 1)
+    }
+
+    /// The same, with a weight among those who share the budget.
+    pub fn budget_weighted(mut self, budget: &Budget, weight: u32) -> RequestTask {
+        self.options.budgets.push((Direction::Ingress, budget.clone(), weight));
         self
     }
 
-    /// The same for what it sends.
-    pub fn upload_budget(mut self, budget: &Budget) -> RequestTask {
-        self.options.budgets.push((tidegate_poller::Direction::Egress, budget.clone()));
+    /// Has what it sends spend through one more budget, with weight 1.
+    pub fn upload_budget(self, budget: &Budget) -> RequestTask {
+        self.upload_budget_weighted(budget, 1)
+    }
+
+    /// The same, with a weight among those who share the budget.
+    pub fn upload_budget_weighted(mut self, budget: &Budget, weight: u32) -> RequestTask {
+        self.options.budgets.push((Direction::Egress, budget.clone(), weight));
         self
     }
 

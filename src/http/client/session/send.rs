@@ -32,8 +32,11 @@ impl ClientSession {
         let own = options.budgets.clone();
         let mut attempt = Attempt::new(self.exchanges, call, self.shared(), io, reused);
         // What the connection spends through already, it goes on to.
-        attempt.budgets =
-            own.into_iter().filter(|(direction, budget)| io.spend_through(*direction, budget, 1)).collect();
+        attempt.budgets = own
+            .into_iter()
+            .filter(|(direction, budget, weight)| io.spend_through(*direction, budget, *weight))
+            .map(|(direction, budget, _)| (direction, budget))
+            .collect();
         self.current = Some(Box::new(attempt));
         self.send(io);
     }
