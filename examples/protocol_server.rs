@@ -14,9 +14,9 @@ use std::net::SocketAddr;
 
 use frames::Frames;
 use tidegate::net::Listeners;
-use tidegate::net::protocol::{Exchange, ServerSettings, serve};
+use tidegate::net::protocol::{Exchange, Server};
 use tidegate::runtime::Runtime;
-use tidegate::task::{Series, go};
+use tidegate::task::go;
 
 /// What is kept as long as a connection: how many requests it had.
 type Asked = u32;
@@ -27,17 +27,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let runtime = Runtime::new()?;
     let listeners = Listeners::bind(address()?, 1)?;
-    let handler = |series: &mut Series<Exchange<Frames, Asked>>| {
-        series.context.connection += 1;
-        let request = std::mem::take(&mut series.context.request);
+    let handler = |exchange: &mut Exchange<Frames, Asked>| {
+        exchange.context.connection += 1;
+        let request = std::mem::take(&mut exchange.context.request);
         // What takes long is computed elsewhere; the reply goes out when the last task of the series is done.
-        series.push(go(move || request.chars().rev().collect::<String>()), |backwards, series| {
-            series.context.reply = Some(format!("{}: {backwards}", series.context.connection));
+        exchange.push(go(move || request.chars().rev().collect::<String>()), |backwards, exchange| {
+            exchange.context.reply = Some(format!("{}: {backwards}", exchange.context.connection));
             Ok(())
         });
         Ok(())
     };
-    let server = serve(&runtime.handle(), listeners, Frames, ServerSettings::default(), handler);
+    let server = Server::builder(Frames, handler).start_on(&runtime.handle(), listeners)?;
     println!("listening on {}", server.address());
     std::io::stdout().flush()?;
     runtime.join()?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use protocol_support::{
     Frames, Keeps, PATIENCE, echo_server, frame, here, plain_server, random_bytes, read_frame,
 };
-use tidegate::net::protocol::{Client, ClientSettings, RequestError};
+use tidegate::net::protocol::{Client, ClientError, ClientSettings};
 use tidegate::net::{Resolve, Resolving};
 use tidegate::net::{Spending, Waited};
 use tidegate::poller::{Limit, Reason};
@@ -116,7 +116,7 @@ fn the_pool_has_its_limits_and_the_queue_its_bound() {
     let handles: Vec<_> = (0..6u8).map(|n| runtime.spawn(client.request(held.address, vec![n]))).collect();
     let mut outcomes: Vec<_> = handles.into_iter().map(Some).collect();
     let refused = outcomes.pop().unwrap().unwrap().wait_for(PATIENCE).unwrap().unwrap();
-    assert!(matches!(refused, Err(RequestError::QueueFull)), "{refused:?}");
+    assert!(matches!(refused, Err(ClientError::QueueFull)), "{refused:?}");
     for _ in 0..5 {
         held.go.send(()).unwrap();
     }
@@ -147,7 +147,7 @@ fn each_timeout_says_what_was_waited_for() {
         let client = client(&runtime, ClientSettings { sinks, ..settings });
         let began = Instant::now();
         let waited = match runtime.run(client.request(address, body)).unwrap() {
-            Err(RequestError::Timeout(waited)) => waited,
+            Err(ClientError::Timeout(waited)) => waited,
             other => panic!("{other:?}"),
         };
         assert!(began.elapsed() >= SOON, "{:?}", began.elapsed());
@@ -210,7 +210,7 @@ fn connecting_times_out() {
     let outcomes =
         runtime.run((0..8).map(|n| client.request(address, vec![n])).collect::<Parallel<_>>()).unwrap();
     let late =
-        outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(RequestError::Timeout(Waited::Connect)))));
+        outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(ClientError::Timeout(Waited::Connect)))));
     let late = late.count();
     assert!(late >= 4, "{outcomes:?}");
     let kept = keeps.counts(8, 8);
@@ -229,9 +229,9 @@ fn waiting_for_a_connection_times_out() {
     let second = runtime.spawn(client.request(held.address, vec![2]));
     let third = runtime.spawn(client.request(held.address, vec![3]).timeout(SOON / 2));
     let error = second.wait_for(PATIENCE).unwrap().unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Timeout(Waited::Connection)), "{error:?}");
+    assert!(matches!(error, ClientError::Timeout(Waited::Connection)), "{error:?}");
     let error = third.wait_for(PATIENCE).unwrap().unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Timeout(Waited::Total)), "{error:?}");
+    assert!(matches!(error, ClientError::Timeout(Waited::Total)), "{error:?}");
     held.go.send(()).unwrap();
     assert_eq!(first.wait_for(PATIENCE).unwrap().unwrap().unwrap(), [1]);
     drop(client);
@@ -253,7 +253,7 @@ fn what_a_bad_peer_does_is_told() {
         stream.write_all(&frame(&body)[..50]).unwrap();
     });
     let (error, reason, bytes) = ask(in_the_middle, ClientSettings::default());
-    assert!(matches!(error, RequestError::Closed(Reason::Abort)), "{error:?}");
+    assert!(matches!(error, ClientError::Closed(Reason::Abort)), "{error:?}");
     assert_eq!((reason, bytes), (Reason::Abort, 50));
 
     let garbage = plain_server(|_, mut stream| {
@@ -261,7 +261,7 @@ fn what_a_bad_peer_does_is_told() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
     let (error, reason, _) = ask(garbage, ClientSettings::default());
-    assert!(matches!(error, RequestError::Malformed(_)), "{error:?}");
+    assert!(matches!(error, ClientError::Malformed(_)), "{error:?}");
     assert_eq!(reason, Reason::ProtocolError);
 
     let long = plain_server(|_, mut stream| {
@@ -269,13 +269,13 @@ fn what_a_bad_peer_does_is_told() {
         let _ = stream.write_all(&frame(&[0; 2_000]));
     });
     let (error, reason, _) = ask(long, ClientSettings { max_reply: 1_000, ..ClientSettings::default() });
-    assert!(matches!(error, RequestError::TooLong), "{error:?}");
+    assert!(matches!(error, ClientError::TooLong), "{error:?}");
     assert_eq!(reason, Reason::Denied);
 
     // Nobody there.
     let address = { TcpListener::bind(here()).unwrap().local_addr().unwrap() };
     let (error, reason, _) = ask(address, ClientSettings::default());
-    assert!(matches!(error, RequestError::Connect(Reason::ConnectFailed)), "{error:?}");
+    assert!(matches!(error, ClientError::Connect(Reason::ConnectFailed)), "{error:?}");
     assert_eq!(reason, Reason::ConnectFailed);
 
     // More than was asked for: the reply counts, the connection does not.
@@ -295,7 +295,7 @@ fn a_request_that_cannot_be_said_fails() {
     let runtime = Runtime::new().unwrap();
     let client = client(&runtime, ClientSettings { sinks, ..ClientSettings::default() });
     let error = runtime.run(client.request(echo_server(), vec![0; 1 << 24])).unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Encode(_)), "{error:?}");
+    assert!(matches!(error, ClientError::Encode(_)), "{error:?}");
     keeps.counts(1, 1);
 }
 
@@ -329,7 +329,7 @@ fn a_stale_connection_is_tried_again_once() {
     });
     let client = self::client(&runtime, ClientSettings { sinks, ..ClientSettings::default() });
     let error = runtime.run(client.request(address, vec![1])).unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Closed(_)), "{error:?}");
+    assert!(matches!(error, ClientError::Closed(_)), "{error:?}");
     keeps.counts(1, 1);
 }
 
@@ -423,7 +423,7 @@ fn names_are_resolved_and_all_addresses_tried() {
     assert_eq!(runtime.run(client.request(("both", 80), vec![5])).unwrap().unwrap(), [5]);
     for name in ["nobody", "dropped"] {
         let error = runtime.run(client.request((name, 80), vec![5])).unwrap().unwrap_err();
-        assert!(matches!(error, RequestError::Resolve(_)), "{error:?}");
+        assert!(matches!(error, ClientError::Resolve(_)), "{error:?}");
     }
     drop(client);
     let kept = keeps.until("all", |kept| kept.connections.len() == 2 && kept.exchanges.len() == 4);
@@ -453,5 +453,5 @@ fn what_our_own_budget_holds_up_is_not_the_peers_silence() {
     let hurried = client(&runtime, ClientSettings { spending, ..settings });
     let late = runtime.spawn(hurried.request(echo_server(), vec![1]).timeout(4 * SOON));
     let error = late.wait_for(PATIENCE).unwrap().unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Timeout(Waited::Total)), "{error:?}");
+    assert!(matches!(error, ClientError::Timeout(Waited::Total)), "{error:?}");
 }

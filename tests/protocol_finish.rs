@@ -7,12 +7,12 @@ use std::net::{Shutdown, TcpStream};
 
 use protocol_support::{Keeps, PATIENCE, connect, listeners, plain_server, random_bytes};
 use tidegate::net::protocol::{
-    Client, ClientSettings, Codec, Decoded, Exchange, Malformed, Outgoing, RequestError, Server,
-    ServerSettings, serve,
+    Client, ClientError, ClientSettings, Codec, Decoded, Exchange, Malformed, Outgoing, Server,
+    ServerSettings,
 };
 use tidegate::poller::Reason;
 use tidegate::runtime::Runtime;
-use tidegate::task::{Series, go};
+use tidegate::task::go;
 
 /// A request is a line; one that begins with `>` ends with the connection. Every reply does.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Codec for UpToTheEnd {
 
 /// Answers on a computing thread: a number by so many bytes, anything else by itself.
 fn start(runtime: &Runtime, settings: ServerSettings) -> Server {
-    let handler = |series: &mut Series<Exchange<UpToTheEnd>>| {
+    let handler = |series: &mut Exchange<UpToTheEnd>| {
         let request = std::mem::take(&mut series.context.request);
         let length = String::from_utf8_lossy(&request).parse();
         series.push(go(move || length.map_or(request, random_bytes)), |reply, series| {
@@ -68,7 +68,7 @@ fn start(runtime: &Runtime, settings: ServerSettings) -> Server {
         });
         Ok(())
     };
-    serve(&runtime.handle(), listeners(1), UpToTheEnd, settings, handler)
+    Server::builder(UpToTheEnd, handler).settings(settings).start_on(&runtime.handle(), listeners(1)).unwrap()
 }
 
 fn client(runtime: &Runtime, settings: ClientSettings) -> Client<UpToTheEnd> {
@@ -106,9 +106,9 @@ fn a_reply_that_is_cut_is_not_taken_for_a_whole_one() {
     let says: fn(&mut TcpStream, &[u8]) = |stream, bytes| stream.write_all(bytes).unwrap();
     assert_eq!(ask(b"a reply", ClientSettings::default(), says).unwrap(), b"a reply");
     let nonsense = ask(b"nonsense", ClientSettings::default(), says);
-    assert!(matches!(nonsense, Err(RequestError::Malformed(_))), "{nonsense:?}");
+    assert!(matches!(nonsense, Err(ClientError::Malformed(_))), "{nonsense:?}");
     let long = ask(&[7; 1_000], ClientSettings { max_reply: 999, ..ClientSettings::default() }, says);
-    assert!(matches!(long, Err(RequestError::TooLong)), "{long:?}");
+    assert!(matches!(long, Err(ClientError::TooLong)), "{long:?}");
     let just = ask(&[7; 1_000], ClientSettings { max_reply: 1_000, ..ClientSettings::default() }, says);
     assert_eq!(just.unwrap(), [7; 1_000]);
     let reset = ask(b"half a reply", ClientSettings::default(), |stream, bytes| {
@@ -116,7 +116,7 @@ fn a_reply_that_is_cut_is_not_taken_for_a_whole_one() {
         let stream: &TcpStream = stream;
         rustix::net::sockopt::set_socket_linger(stream, Some(std::time::Duration::ZERO)).unwrap();
     });
-    assert!(matches!(reset, Err(RequestError::Closed(_))), "{reset:?}");
+    assert!(matches!(reset, Err(ClientError::Closed(_))), "{reset:?}");
 }
 
 #[test]
@@ -153,5 +153,5 @@ fn our_client_cannot_close_one_direction() {
     let server = start(&runtime, ServerSettings::default());
     let request = client(&runtime, ClientSettings::default()).request(server.address(), b">x".to_vec());
     let error = runtime.spawn(request).wait_for(PATIENCE).unwrap().unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Encode(_)), "{error:?}");
+    assert!(matches!(error, ClientError::Encode(_)), "{error:?}");
 }

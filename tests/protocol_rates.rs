@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use protocol_support::{Frames, listeners};
 use tidegate::net::Spending;
-use tidegate::net::protocol::{Client, ClientSettings, Exchange, ServerSettings, serve};
+use tidegate::net::protocol::{Client, ClientSettings, Exchange, Server, ServerSettings};
 use tidegate::poller::{Budget, Limit};
 use tidegate::runtime::Runtime;
-use tidegate::task::{Parallel, Series};
+use tidegate::task::Parallel;
 
 const RATE: u64 = 1_000_000;
 const BYTES: usize = 1_000_000;
@@ -22,12 +22,15 @@ const ROUNDS: usize = 6;
 /// Moves `BYTES` bytes one way in one exchange or several, and says which part of the rate that was.
 fn part_of_the_rate(server: Spending, client: Spending, upload: bool, exchanges: usize) -> f64 {
     let runtime = Runtime::new().unwrap();
-    let handler = move |series: &mut Series<Exchange<Frames>>| {
+    let handler = move |series: &mut Exchange<Frames>| {
         series.context.reply = Some(vec![0; if upload { 0 } else { BYTES / exchanges }]);
         Ok(())
     };
     let settings = ServerSettings { spending: server, ..ServerSettings::default() };
-    let server = serve(&runtime.handle(), listeners(1), Frames::default(), settings, handler);
+    let server = Server::builder(Frames::default(), handler)
+        .settings(settings)
+        .start_on(&runtime.handle(), listeners(1))
+        .unwrap();
     let settings = ClientSettings { spending: client, ..ClientSettings::default() };
     let client = Client::new(&runtime.handle(), Frames::default(), settings);
     let request = || vec![0; if upload { BYTES / exchanges } else { 0 }];

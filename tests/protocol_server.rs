@@ -11,23 +11,21 @@ use std::time::{Duration, Instant};
 use protocol_support::{
     Frames, Keeps, PATIENCE, connect, frame, listeners, random_bytes, read_frame, write_split,
 };
-use tidegate::net::protocol::{
-    Client, ClientSettings, Exchange, RequestError, Server, ServerSettings, serve,
-};
+use tidegate::net::protocol::{Client, ClientError, ClientSettings, Exchange, Server, ServerSettings};
 use tidegate::poller::{Reason, Role};
 use tidegate::runtime::Runtime;
-use tidegate::task::{Continuation, Parallel, Series, Task, go, sleep};
+use tidegate::task::{Continuation, Parallel, Task, go, sleep};
 
 const SOON: Duration = Duration::from_millis(50);
 
-type Turn = Series<Exchange<Frames, u64, Vec<u8>>>;
+type Turn = Exchange<Frames, u64, Vec<u8>>;
 
 /// Answers with what it was asked; how depends on the first byte.
 fn echo(series: &mut Turn) -> Result<(), tidegate::task::Error> {
     series.context.connection += 1;
     match series.context.request.first() {
         Some(b'c') => series.push(go(|| 1), |_, series| {
-            series.context.session.push(b'!');
+            series.context.data.push(b'!');
             series.context.reply = Some(series.context.request.clone());
             Ok(())
         }),
@@ -42,7 +40,7 @@ fn echo(series: &mut Turn) -> Result<(), tidegate::task::Error> {
         Some(b'P') => series.push(go(|| panic!("as planned")), |(), _| Ok(())),
         Some(b'1') => {}
         Some(b'q') => {
-            series.context.last = true;
+            series.context.close = true;
             series.context.reply = Some(b"bye".to_vec());
         }
         _ => series.context.reply = Some(std::mem::take(&mut series.context.request)),
@@ -51,7 +49,10 @@ fn echo(series: &mut Turn) -> Result<(), tidegate::task::Error> {
 }
 
 fn start(runtime: &Runtime, settings: ServerSettings) -> Server {
-    serve(&runtime.handle(), listeners(1), Frames::default(), settings, echo)
+    Server::builder(Frames::default(), echo)
+        .settings(settings)
+        .start_on(&runtime.handle(), listeners(1))
+        .unwrap()
 }
 
 /// Never done; says when it is given up.
@@ -74,11 +75,13 @@ impl Task for Never {
 
 fn start_never(runtime: &Runtime, settings: ServerSettings) -> (Server, mpsc::Receiver<&'static str>) {
     let (tell, told) = mpsc::channel();
-    let server =
-        serve(&runtime.handle(), listeners(1), Frames::default(), settings, move |series: &mut Turn| {
-            series.push(Never(tell.clone()), |(), _| Ok(()));
-            Ok(())
-        });
+    let server = Server::builder(Frames::default(), move |series: &mut Turn| {
+        series.push(Never(tell.clone()), |(), _| Ok(()));
+        Ok(())
+    })
+    .settings(settings)
+    .start_on(&runtime.handle(), listeners(1))
+    .unwrap();
     (server, told)
 }
 
@@ -86,13 +89,10 @@ fn start_never(runtime: &Runtime, settings: ServerSettings) -> (Server, mpsc::Re
 fn requests_of_any_size_in_any_pieces_are_answered_in_order() {
     let (keeps, sinks) = Keeps::new();
     let runtime = Runtime::builder().pollers(2).build().unwrap();
-    let server = serve(
-        &runtime.handle(),
-        listeners(2),
-        Frames::default(),
-        ServerSettings { sinks, ..ServerSettings::default() },
-        echo,
-    );
+    let server = Server::builder(Frames::default(), echo)
+        .settings(ServerSettings { sinks, ..ServerSettings::default() })
+        .start_on(&runtime.handle(), listeners(2))
+        .unwrap();
     let mut threads = Vec::new();
     for _ in 0..6 {
         let address = server.address();
@@ -153,7 +153,10 @@ fn a_failed_series_closes_the_connection_or_is_answered_by_the_codec() {
             let runtime = Runtime::new().unwrap();
             let codec = Frames { on_failure: on_failure.clone() };
             let settings = ServerSettings { sinks, ..ServerSettings::default() };
-            let server = serve(&runtime.handle(), listeners(1), codec, settings, echo);
+            let server = Server::builder(codec, echo)
+                .settings(settings)
+                .start_on(&runtime.handle(), listeners(1))
+                .unwrap();
             let mut stream = connect(server.address());
             stream.write_all(&[frame(b"before"), frame(request)].concat()).unwrap();
             assert_eq!(read_frame(&mut stream).unwrap(), b"before");
@@ -328,7 +331,10 @@ fn stopping_lets_exchanges_end_and_closes_the_rest() {
         Ok(())
     };
     let settings = ServerSettings { sinks, ..ServerSettings::default() };
-    let server = serve(&runtime.handle(), listeners(2), Frames::default(), settings, handler);
+    let server = Server::builder(Frames::default(), handler)
+        .settings(settings)
+        .start_on(&runtime.handle(), listeners(2))
+        .unwrap();
     let mut busy = connect(server.address());
     busy.write_all(&frame(b"x")).unwrap();
     let mut idle = connect(server.address());
@@ -369,18 +375,20 @@ fn a_runtime_that_is_stopped_lets_exchanges_end() {
     let (keeps, sinks) = Keeps::new();
     let (tell, told) = mpsc::channel();
     let settings = ServerSettings { sinks, ..ServerSettings::default() };
-    let server =
-        serve(&runtime.handle(), listeners(1), Frames::default(), settings, move |series: &mut Turn| {
-            // Said by a task: it has begun. A series that has not when the runtime is stopped is not started.
-            let tell = tell.clone();
-            series.push(go(move || tell.send(()).unwrap()), |(), _| Ok(()));
-            series.push(sleep(4 * SOON), |(), _| Ok(()));
-            series.push(go(|| b"done".to_vec()), |done, series| {
-                series.context.reply = Some(done);
-                Ok(())
-            });
+    let server = Server::builder(Frames::default(), move |series: &mut Turn| {
+        // Said by a task: it has begun. A series that has not when the runtime is stopped is not started.
+        let tell = tell.clone();
+        series.push(go(move || tell.send(()).unwrap()), |(), _| Ok(()));
+        series.push(sleep(4 * SOON), |(), _| Ok(()));
+        series.push(go(|| b"done".to_vec()), |done, series| {
+            series.context.reply = Some(done);
             Ok(())
         });
+        Ok(())
+    })
+    .settings(settings)
+    .start_on(&runtime.handle(), listeners(1))
+    .unwrap();
     let mut stream = connect(server.address());
     stream.write_all(&frame(b"x")).unwrap();
     told.recv_timeout(PATIENCE).unwrap();
@@ -420,7 +428,10 @@ fn a_runtime_that_stops_lets_nobody_in_and_serves_what_is_in() {
         Ok(())
     };
     let settings = ServerSettings { sinks, ..ServerSettings::default() };
-    let server = serve(&runtime.handle(), listeners(2), Frames::default(), settings, handler);
+    let server = Server::builder(Frames::default(), handler)
+        .settings(settings)
+        .start_on(&runtime.handle(), listeners(2))
+        .unwrap();
     let (mut busy, mut halfway, mut idle) =
         (connect(server.address()), connect(server.address()), connect(server.address()));
     busy.write_all(&frame(b"busy")).unwrap();
@@ -499,7 +510,10 @@ fn both_ends_logs_agree() {
     let ((ours, our_sinks), (theirs, their_sinks)) = (Keeps::new(), Keeps::new());
     let runtime = Runtime::builder().pollers(2).build().unwrap();
     let settings = ServerSettings { sinks: their_sinks, ..ServerSettings::default() };
-    let server = serve(&runtime.handle(), listeners(2), Frames::default(), settings, echo);
+    let server = Server::builder(Frames::default(), echo)
+        .settings(settings)
+        .start_on(&runtime.handle(), listeners(2))
+        .unwrap();
     let settings = ClientSettings { sinks: our_sinks, max_connections: 8, ..ClientSettings::default() };
     let client = Client::new(&runtime.handle(), Frames::default(), settings);
     let mut requests = Parallel::new();
@@ -527,17 +541,13 @@ fn both_ends_logs_agree() {
 #[test]
 fn a_reply_that_cannot_be_said_closes() {
     let runtime = Runtime::new().unwrap();
-    let server = serve(
-        &runtime.handle(),
-        listeners(1),
-        Frames::default(),
-        ServerSettings::default(),
-        |series: &mut Turn| {
-            series.context.reply = Some(vec![0; 1 << 24]);
-            Ok(())
-        },
-    );
+    let server = Server::builder(Frames::default(), |series: &mut Turn| {
+        series.context.reply = Some(vec![0; 1 << 24]);
+        Ok(())
+    })
+    .start_on(&runtime.handle(), listeners(1))
+    .unwrap();
     let client = Client::new(&runtime.handle(), Frames::default(), ClientSettings::default());
     let error = runtime.run(client.request(server.address(), vec![1])).unwrap().unwrap_err();
-    assert!(matches!(error, RequestError::Closed(_)), "{error:?}");
+    assert!(matches!(error, ClientError::Closed(_)), "{error:?}");
 }

@@ -14,7 +14,7 @@ use tidegate_poller::{Io, Moment, Poller, Reason, Sums, sys};
 
 use super::client_session::ClientSession;
 use super::codec::Codec;
-use super::error::RequestError;
+use super::error::ClientError;
 use crate::net::Spending;
 use crate::net::Waited;
 use crate::net::account::{Account, On};
@@ -119,7 +119,7 @@ impl From<(String, u16)> for Target {
 }
 
 /// Makes requests, on connections that it keeps for the next ones; cheap to clone. When the last clone is dropped the idle
-/// connections are closed; requests under way go on. See [`serve`](super::serve) for an example with both ends.
+/// connections are closed; requests under way go on. See [`Server::builder`](super::Server::builder) for an example with both ends.
 pub struct Client<C: Codec> {
     shared: Arc<Shared<C>>,
     open: Arc<Open<C>>,
@@ -135,8 +135,8 @@ impl<C: Codec> Client<C> {
 
     /// A request to `target`. What comes of the task is the reply, or why there is none. Cancelled, it closes the
     /// connection it is on, for what would still come on that is of no use.
-    pub fn request(&self, target: impl Into<Target>, request: C::Request) -> Request<C> {
-        Request {
+    pub fn request(&self, target: impl Into<Target>, request: C::Request) -> RequestTask<C> {
+        RequestTask {
             total_timeout: self.shared.settings.total_timeout,
             shared: self.shared.clone(),
             target: target.into(),
@@ -159,31 +159,31 @@ impl<C: Codec> fmt::Debug for Client<C> {
 
 /// See [`Client::request`].
 #[must_use = "a task does nothing until it is started"]
-pub struct Request<C: Codec> {
+pub struct RequestTask<C: Codec> {
     shared: Arc<Shared<C>>,
     target: Target,
     request: C::Request,
     total_timeout: Option<Duration>,
 }
 
-impl<C: Codec> Request<C> {
+impl<C: Codec> RequestTask<C> {
     /// Gives it at most so long in all, whatever the client's settings say.
-    pub fn timeout(self, total: Duration) -> Request<C> {
-        Request { total_timeout: Some(total), ..self }
+    pub fn timeout(self, total: Duration) -> RequestTask<C> {
+        RequestTask { total_timeout: Some(total), ..self }
     }
 }
 
-impl<C: Codec> fmt::Debug for Request<C> {
+impl<C: Codec> fmt::Debug for RequestTask<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("RequestTask").field("target", &self.target).finish_non_exhaustive()
     }
 }
 
-impl<C: Codec> Task for Request<C> {
-    type Output = Result<C::Reply, RequestError>;
+impl<C: Codec> Task for RequestTask<C> {
+    type Output = Result<C::Reply, ClientError>;
 
     fn dispatch(self, done: Continuation<Self::Output>) {
-        let Request { shared, target, request, total_timeout } = self;
+        let RequestTask { shared, target, request, total_timeout } = self;
         let began = sys::now();
         let call = Call {
             id: shared.endpoints.next_call(),
@@ -224,7 +224,7 @@ impl<C: Codec> Shared<C> {
             // A resolver has its own time; ours does not wait for it.
             let late = call.pledge.clone();
             let fire = crate::runtime::work::Later(move || {
-                late.complete(Err(RequestError::Timeout(Waited::Total)));
+                late.complete(Err(ClientError::Timeout(Waited::Total)));
             });
             call.timer = Some(self.runtime.start_keyed_timer(deadline, Box::new(fire)));
         }
@@ -243,11 +243,11 @@ impl<C: Codec> Shared<C> {
                         self.enter(first, call);
                     }
                     None => {
-                        self.fail(nowhere(port), call, RequestError::Resolve(io::ErrorKind::NotFound.into()))
+                        self.fail(nowhere(port), call, ClientError::Resolve(io::ErrorKind::NotFound.into()))
                     }
                 }
             }
-            Err(error) => self.fail(nowhere(port), call, RequestError::Resolve(error)),
+            Err(error) => self.fail(nowhere(port), call, ClientError::Resolve(error)),
         }
     }
 
@@ -257,12 +257,12 @@ impl<C: Codec> Shared<C> {
     }
 
     /// Ends a call that is on no connection. It leaves its record like any other.
-    pub(super) fn fail(&self, address: SocketAddr, mut call: Call<C>, error: RequestError) {
+    pub(super) fn fail(&self, address: SocketAddr, mut call: Call<C>, error: ClientError) {
         call.stop_timer(&self.runtime);
         let (phase, reason) = match &error {
-            RequestError::Resolve(_) => ("resolve", Reason::ConnectFailed),
-            RequestError::Timeout(_) => ("wait", Reason::Timeout),
-            RequestError::ShuttingDown => ("wait", Reason::Shutdown),
+            ClientError::Resolve(_) => ("resolve", Reason::ConnectFailed),
+            ClientError::Timeout(_) => ("wait", Reason::Timeout),
+            ClientError::ShuttingDown => ("wait", Reason::Shutdown),
             _ => ("wait", Reason::Denied),
         };
         self.record_unconnected(address, &call, reason, phase);
@@ -307,7 +307,7 @@ pub(super) struct AtAddress<C: Codec> {
 }
 
 impl<C: Codec> Pooled for AtAddress<C> {
-    type Output = Result<C::Reply, RequestError>;
+    type Output = Result<C::Reply, ClientError>;
     type Work = Work<C>;
     type Session = ClientSession<C>;
 
@@ -345,10 +345,10 @@ impl<C: Codec> Pooled for AtAddress<C> {
 
     fn refuse(&self, call: Call<C>, why: Refused) {
         let error = match why {
-            Refused::Full => RequestError::QueueFull,
-            Refused::Waited => RequestError::Timeout(Waited::Connection),
-            Refused::Late => RequestError::Timeout(Waited::Total),
-            Refused::ShuttingDown => RequestError::ShuttingDown,
+            Refused::Full => ClientError::QueueFull,
+            Refused::Waited => ClientError::Timeout(Waited::Connection),
+            Refused::Late => ClientError::Timeout(Waited::Total),
+            Refused::ShuttingDown => ClientError::ShuttingDown,
         };
         self.shared.fail(self.address, call, error);
     }

@@ -14,7 +14,7 @@ use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Reason, Session};
 
 use super::client::{Call, ClientSettings, Endpoint, Shared};
 use super::codec::{Codec, Malformed, Outgoing};
-use super::error::RequestError;
+use super::error::ClientError;
 use super::inbound::{Fault, Inbound};
 use crate::net::Waited;
 use crate::net::account::{Account, On};
@@ -31,7 +31,7 @@ pub(super) struct ClientSession<C: Codec> {
     exchanges: u64,
     patience: Patience<Why>,
     /// Why the current call fails, where it is not the connection's end that tells.
-    failure: Option<RequestError>,
+    failure: Option<ClientError>,
     peer_finished: bool,
     /// It is to be closed when the current call is done.
     last: bool,
@@ -114,7 +114,7 @@ impl<C: Codec> ClientSession<C> {
         });
         if let Err(error) = encoded {
             // The codec may have changed its mind half-way: nothing of it has gone, but its state is not to be trusted.
-            return self.fail(io, RequestError::Encode(error), End::local(Reason::Internal));
+            return self.fail(io, ClientError::Encode(error), End::local(Reason::Internal));
         }
         let id = current.account.id;
         current.account.queued(io, out.len() as u64);
@@ -150,9 +150,9 @@ impl<C: Codec> ClientSession<C> {
         match self.inbound.next(max, |bytes| codec.decode_reply(bytes)) {
             Ok(Some((reply, length))) => self.complete(io, reply, length),
             Ok(None) => self.wait_for(io, Waited::NextByte),
-            Err(Fault::TooLong) => self.fail(io, RequestError::TooLong, End::local(Reason::Denied)),
+            Err(Fault::TooLong) => self.fail(io, ClientError::TooLong, End::local(Reason::Denied)),
             Err(Fault::Malformed(error)) => {
-                self.fail(io, RequestError::Malformed(error), End::peer(Reason::ProtocolError));
+                self.fail(io, ClientError::Malformed(error), End::peer(Reason::ProtocolError));
             }
         }
     }
@@ -166,7 +166,7 @@ impl<C: Codec> ClientSession<C> {
                 self.complete(io, reply, length);
             }
             Ok(None) => io.abort(End::peer(Reason::Abort)),
-            Err(error) => self.fail(io, RequestError::Malformed(error), End::peer(Reason::ProtocolError)),
+            Err(error) => self.fail(io, ClientError::Malformed(error), End::peer(Reason::ProtocolError)),
         }
     }
 
@@ -206,7 +206,7 @@ impl<C: Codec> ClientSession<C> {
         }
     }
 
-    fn fail(&mut self, io: &mut Io<'_>, error: RequestError, end: End) {
+    fn fail(&mut self, io: &mut Io<'_>, error: ClientError, end: End) {
         self.failure.get_or_insert(error);
         io.abort(end);
     }
@@ -233,7 +233,7 @@ impl<C: Codec> ClientSession<C> {
             return shared.enter(self.endpoint.place().address, call);
         }
         let error = self.failure.take().unwrap_or_else(|| error_of(record, connecting));
-        let next_may_do = matches!(error, RequestError::Connect(_) | RequestError::Timeout(Waited::Connect));
+        let next_may_do = matches!(error, ClientError::Connect(_) | ClientError::Timeout(Waited::Connect));
         match call.work.others.pop() {
             Some(other) if next_may_do => shared.enter(other, call),
             _ => call.pledge.complete(Err(error)),
@@ -286,10 +286,10 @@ impl<C: Codec> Session for ClientSession<C> {
             Why::Idle => {}
             Why::Late(waited @ (Waited::FirstByte | Waited::NextByte)) => {
                 if !self.patience.make_up(io) {
-                    self.fail(io, RequestError::Timeout(waited), End::local(Reason::Timeout));
+                    self.fail(io, ClientError::Timeout(waited), End::local(Reason::Timeout));
                 }
             }
-            Why::Late(waited) => self.fail(io, RequestError::Timeout(waited), End::local(Reason::Timeout)),
+            Why::Late(waited) => self.fail(io, ClientError::Timeout(waited), End::local(Reason::Timeout)),
         }
     }
 
@@ -333,13 +333,13 @@ impl<C: Codec> Session for ClientSession<C> {
 }
 
 /// Why a call has no reply whose connection ended so.
-fn error_of(record: &ConnectionRecord, connecting: bool) -> RequestError {
+fn error_of(record: &ConnectionRecord, connecting: bool) -> ClientError {
     match record.end.reason {
-        Reason::Shutdown => RequestError::ShuttingDown,
-        Reason::Timeout if connecting => RequestError::Timeout(Waited::Connect),
+        Reason::Shutdown => ClientError::ShuttingDown,
+        Reason::Timeout if connecting => ClientError::Timeout(Waited::Connect),
         // The only other timer that is not ours.
-        Reason::Timeout => RequestError::Timeout(Waited::Send),
-        reason if connecting => RequestError::Connect(reason),
-        reason => RequestError::Closed(reason),
+        Reason::Timeout => ClientError::Timeout(Waited::Send),
+        reason if connecting => ClientError::Connect(reason),
+        reason => ClientError::Closed(reason),
     }
 }

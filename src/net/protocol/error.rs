@@ -11,7 +11,7 @@ use crate::net::Waited;
 /// Why a request has no reply. A request that is cancelled has no error: nothing comes of it.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum RequestError {
+pub enum ClientError {
     /// The host's name could not be resolved.
     Resolve(io::Error),
     /// No connection: none of the addresses let us in. The reason is that of the last one's record.
@@ -32,29 +32,29 @@ pub enum RequestError {
     ShuttingDown,
 }
 
-impl fmt::Display for RequestError {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RequestError::Resolve(error) => write!(f, "the name could not be resolved: {error}"),
-            RequestError::Connect(reason) => write!(f, "cannot connect: {}", reason.as_str()),
-            RequestError::Timeout(waited) => write!(f, "timed out waiting for {waited}"),
-            RequestError::QueueFull => f.write_str("too many requests wait for a connection"),
-            RequestError::Closed(reason) => {
+            ClientError::Resolve(error) => write!(f, "the name could not be resolved: {error}"),
+            ClientError::Connect(reason) => write!(f, "cannot connect: {}", reason.as_str()),
+            ClientError::Timeout(waited) => write!(f, "timed out waiting for {waited}"),
+            ClientError::QueueFull => f.write_str("too many requests wait for a connection"),
+            ClientError::Closed(reason) => {
                 write!(f, "the connection ended before the reply was whole: {}", reason.as_str())
             }
-            RequestError::Malformed(error) => write!(f, "the reply is malformed: {error}"),
-            RequestError::TooLong => f.write_str("the reply is too long"),
-            RequestError::Encode(error) => write!(f, "the request cannot be sent: {error}"),
-            RequestError::ShuttingDown => f.write_str("the runtime is shutting down"),
+            ClientError::Malformed(error) => write!(f, "the reply is malformed: {error}"),
+            ClientError::TooLong => f.write_str("the reply is too long"),
+            ClientError::Encode(error) => write!(f, "the request cannot be sent: {error}"),
+            ClientError::ShuttingDown => f.write_str("the runtime is shutting down"),
         }
     }
 }
 
-impl std::error::Error for RequestError {
+impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            RequestError::Resolve(error) => Some(error),
-            RequestError::Malformed(error) | RequestError::Encode(error) => Some(error),
+            ClientError::Resolve(error) => Some(error),
+            ClientError::Malformed(error) | ClientError::Encode(error) => Some(error),
             _ => None,
         }
     }

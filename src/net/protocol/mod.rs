@@ -7,6 +7,7 @@
 //! way back is a job for the session's poller. This module knows no particular protocol, and no thread but by the
 //! runtime.
 
+mod builder;
 mod client;
 mod client_session;
 mod codec;
@@ -15,7 +16,8 @@ mod inbound;
 mod server;
 mod server_session;
 
-pub use client::{Client, ClientSettings, Request, Target};
+pub use builder::ServerBuilder;
+pub use client::{Client, ClientSettings, RequestTask, Target};
 pub use codec::{Codec, Decoded, Malformed, Outgoing};
-pub use error::RequestError;
-pub use server::{Exchange, Server, ServerSettings, Shutdown, serve};
+pub use error::ClientError;
+pub use server::{Exchange, ExchangeContext, Server, ServerSettings, Shutdown};

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tidegate_poller::record::{ConnectionRecord, End, Peer, Refusal};
 use tidegate_poller::{Acceptor, Admission, Io, ListenerId, Poller, Reason, SocketHandle, sys};
 
+use super::builder::ServerBuilder;
 use super::codec::Codec;
 use super::server_session::ServerSession;
-use crate::net::Listeners;
 use crate::net::Spending;
 use crate::record::Sinks;
 use crate::runtime::RuntimeHandle;
@@ -59,10 +59,13 @@ impl Default for ServerSettings {
     }
 }
 
+/// An exchange is a series, whose context holds what was asked and what will be answered.
+pub type Exchange<C, D = (), S = ()> = Series<ExchangeContext<C, D, S>>;
+
 /// The context of an exchange's series. `D` is the connection's data, `S` the exchange's own.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Exchange<C: Codec, D = (), S = ()> {
+pub struct ExchangeContext<C: Codec, D = (), S = ()> {
     /// What was asked.
     pub request: C::Request,
     /// What will be answered when the series has ended. Left empty, nothing is.
@@ -70,98 +73,77 @@ pub struct Exchange<C: Codec, D = (), S = ()> {
     /// The data of the connection: made when it was accepted, handed from exchange to exchange, dropped with it.
     pub connection: D,
     /// Data of this exchange.
-    pub session: S,
+    pub data: S,
     /// Who asks.
     pub peer: Peer,
     /// The connection's number, unique in this process; its records have it.
     pub conn_id: u64,
     /// The number of the exchange on its connection, from 1.
     pub exchange_id: u64,
-    /// Whether the connection is to be closed after this.
-    pub last: bool,
-}
-
-/// Serves a protocol at `listeners`, each on one of the runtime's pollers.
-///
-/// `handler` is called with the series of each exchange, whose context holds the [request](Exchange); it runs on the
-/// poller's thread and must not block, but may push tasks. When the series has ended the reply goes out: that in
-/// [`Exchange::reply`], none if there is none. Where the series failed, the codec may have a reply
-/// ([`Codec::failed`]); if not the connection is closed. Requests of one connection are served one after another, in order.
-/// A connection that ends cancels the series that runs.
-///
-/// ```
-/// use tidegate::net::Listeners;
-/// use tidegate::net::protocol::{Client, ClientSettings, Exchange, ServerSettings, serve};
-/// # use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
-/// use tidegate::runtime::Runtime;
-/// use tidegate::task::{Series, go};
-/// # #[derive(Clone)]
-/// # struct Byte;
-/// # impl Codec for Byte {
-/// #     type Request = u8;
-/// #     type Reply = u8;
-/// #     fn encode_request(&mut self, n: &u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[*n]); Ok(()) }
-/// #     fn decode_request(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
-/// #     fn encode_reply(&mut self, n: u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[n]); Ok(()) }
-/// #     fn decode_reply(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
-/// # }
-///
-/// let runtime = Runtime::new()?;
-/// let listeners = Listeners::bind("127.0.0.1:0".parse()?, 1)?;
-/// // `Byte` is a codec whose messages are single bytes.
-/// let server = serve(&runtime.handle(), listeners, Byte, ServerSettings::default(), |series: &mut Series<Exchange<Byte>>| {
-///     let n = series.context.request;
-///     series.push(go(move || n * 2), |double, series| {
-///         series.context.reply = Some(double);
-///         Ok(())
-///     });
-///     Ok(())
-/// });
-/// let client = Client::new(&runtime.handle(), Byte, ClientSettings::default());
-/// assert_eq!(runtime.run(client.request(server.address(), 21))??, 42);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn serve<C, D, S>(
-    runtime: &RuntimeHandle,
-    listeners: Listeners,
-    codec: C,
-    settings: ServerSettings,
-    handler: impl Fn(&mut Series<Exchange<C, D, S>>) -> Result<(), Error> + Send + Sync + 'static,
-) -> Server
-where
-    C: Codec,
-    D: Default + Send + 'static,
-    S: Default + Send + 'static,
-{
-    let address = listeners.address();
-    let state = Arc::new(State {
-        runtime: runtime.clone(),
-        max: settings.max_connections,
-        open: AtomicUsize::new(0),
-        stopping: AtomicBool::new(false),
-        doors: Mutex::default(),
-    });
-    let service = Arc::new(Service { codec, settings, handler: Box::new(handler), state: state.clone() });
-    for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
-        let poller_index = index % runtime.poller_count();
-        let door = Door { service: service.clone(), poller: poller_index };
-        let state = state.clone();
-        let listen = move |poller: &mut Poller| match poller.listen(socket, Box::new(door)) {
-            Ok(listener) => state.lock().listeners.push((poller_index, listener)),
-            Err(error) => log::error!("cannot listen on {address}: {error}"),
-        };
-        runtime.submit_to(poller_index, Box::new(listen));
-    }
-    Server { address, state }
+    /// Whether the connection ends after this reply, whatever the client wants.
+    pub close: bool,
 }
 
 /// A server that runs, until it is [shut down](Server::shutdown) or its runtime is; dropping this changes nothing.
 pub struct Server {
-    address: SocketAddr,
-    state: Arc<State>,
+    pub(super) address: SocketAddr,
+    pub(super) state: Arc<State>,
 }
 
 impl Server {
+    /// A server of a protocol, whose exchanges `handler` answers.
+    ///
+    /// The handler is called with the series of each exchange, whose context holds the [request](ExchangeContext); it runs on
+    /// the poller's thread and must not block, but may push tasks. When the series has ended the reply goes out: that in
+    /// [`ExchangeContext::reply`], none if there is none. Where the series failed, the codec may have a reply
+    /// ([`Codec::failed`]); if not the connection is closed. Requests of one connection are served one after another, in
+    /// order. A connection that ends cancels the series that runs.
+    ///
+    /// ```
+    /// use tidegate::net::Listeners;
+    /// use tidegate::net::protocol::{Client, ClientSettings, Exchange, Server};
+    /// # use tidegate::net::protocol::{Codec, Decoded, Malformed, Outgoing};
+    /// use tidegate::runtime::Runtime;
+    /// use tidegate::task::go;
+    /// # #[derive(Clone)]
+    /// # struct Byte;
+    /// # impl Codec for Byte {
+    /// #     type Request = u8;
+    /// #     type Reply = u8;
+    /// #     fn encode_request(&mut self, n: &u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[*n]); Ok(()) }
+    /// #     fn decode_request(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
+    /// #     fn encode_reply(&mut self, n: u8, out: &mut Outgoing) -> Result<(), Malformed> { out.put(&[n]); Ok(()) }
+    /// #     fn decode_reply(&mut self, b: &[u8]) -> Result<Decoded<u8>, Malformed> { Ok(Decoded::message(b[0], 1)) }
+    /// # }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let listeners = Listeners::bind("127.0.0.1:0".parse()?, 1)?;
+    /// // `Byte` is a codec whose messages are single bytes.
+    /// let server = Server::builder(Byte, |exchange: &mut Exchange<Byte>| {
+    ///     let n = exchange.context.request;
+    ///     exchange.push(go(move || n * 2), |double, exchange| {
+    ///         exchange.context.reply = Some(double);
+    ///         Ok(())
+    ///     });
+    ///     Ok(())
+    /// });
+    /// let server = server.start_on(&runtime.handle(), listeners)?;
+    /// let client = Client::new(&runtime.handle(), Byte, ClientSettings::default());
+    /// assert_eq!(runtime.run(client.request(server.address(), 21))??, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder<C, D, S>(
+        codec: C,
+        handler: impl Fn(&mut Exchange<C, D, S>) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> ServerBuilder<C, D, S>
+    where
+        C: Codec,
+        D: Default + Send + 'static,
+        S: Default + Send + 'static,
+    {
+        ServerBuilder::new(codec, Box::new(handler))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -239,8 +221,7 @@ impl Task for Shutdown {
     }
 }
 
-pub(super) type Handler<C, D, S> =
-    Box<dyn Fn(&mut Series<Exchange<C, D, S>>) -> Result<(), Error> + Send + Sync>;
+pub(super) type Handler<C, D, S> = Box<dyn Fn(&mut Exchange<C, D, S>) -> Result<(), Error> + Send + Sync>;
 
 /// What all connections of a server share.
 pub(super) struct Service<C: Codec, D, S> {
@@ -267,6 +248,31 @@ struct Doors {
 }
 
 impl State {
+    pub(super) fn new(runtime: &RuntimeHandle, max: usize) -> Arc<State> {
+        Arc::new(State {
+            runtime: runtime.clone(),
+            max,
+            open: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            doors: Mutex::default(),
+        })
+    }
+
+    pub(super) fn listens(&self, poller: usize, listener: ListenerId) {
+        self.lock().listeners.push((poller, listener));
+    }
+
+    /// Closes the listeners that there are.
+    pub(super) fn close(&self) {
+        for (poller, listener) in std::mem::take(&mut self.lock().listeners) {
+            self.runtime.submit_to(poller, Box::new(move |here: &mut Poller| here.close_listener(listener)));
+        }
+    }
+
+    pub(super) fn has_listeners(&self) -> bool {
+        !self.lock().listeners.is_empty()
+    }
+
     pub(super) fn is_shutting_down(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
@@ -326,9 +332,9 @@ impl Drop for Seat {
 }
 
 /// Lets callers in while there is room.
-struct Door<C: Codec, D, S> {
-    service: Arc<Service<C, D, S>>,
-    poller: usize,
+pub(super) struct Door<C: Codec, D, S> {
+    pub(super) service: Arc<Service<C, D, S>>,
+    pub(super) poller: usize,
 }
 
 impl<C, D, S> Acceptor for Door<C, D, S>

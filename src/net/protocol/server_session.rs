@@ -20,7 +20,7 @@ use tidegate_poller::{Edge, Io, Mark, Moment, Passed, Poller, Reason, Session, S
 
 use super::codec::{Codec, Outgoing};
 use super::inbound::{Fault, Inbound};
-use super::server::{Exchange, Seat, Service};
+use super::server::{Exchange, ExchangeContext, Seat, Service};
 use crate::net::account::{Account, On};
 use crate::net::patience::{PATIENCE, Patience};
 use crate::record::Words;
@@ -159,15 +159,15 @@ where
         let mut account = Account::new(self.exchanges, self.codec.words(&request), started);
         account.received(length, now);
         self.accounts.push_back(account);
-        let mut series = Series::new(Exchange {
+        let mut series = Series::new(ExchangeContext {
             request,
             reply: None,
             connection,
-            session: S::default(),
+            data: S::default(),
             peer: io.peer(),
             conn_id: io.conn_id(),
             exchange_id: self.exchanges,
-            last: false,
+            close: false,
         });
         let handler = &self.service.handler;
         let outcome = match catch_unwind(AssertUnwindSafe(|| handler(&mut series))) {
@@ -185,7 +185,7 @@ where
         self.answer(io, Err(outcome), series.context);
     }
 
-    fn run(&mut self, io: &mut Io<'_>, series: Series<Exchange<C, D, S>>) {
+    fn run(&mut self, io: &mut Io<'_>, series: Exchange<C, D, S>) {
         let runtime = self.service.state.runtime.clone();
         let token = Arc::<Token>::default();
         let cut = token.clone();
@@ -211,7 +211,7 @@ where
     }
 
     /// The series of an exchange has ended; `None`: it was cut.
-    fn came_back(&mut self, io: &mut Io<'_>, id: u64, ended: Option<Ended<Exchange<C, D, S>>>) {
+    fn came_back(&mut self, io: &mut Io<'_>, id: u64, ended: Option<Ended<ExchangeContext<C, D, S>>>) {
         if self.running.as_ref().is_none_or(|(running, _)| *running != id) {
             return;
         }
@@ -228,8 +228,8 @@ where
     }
 
     /// Queues the reply of the latest exchange.
-    fn answer(&mut self, io: &mut Io<'_>, outcome: Outcome, context: Exchange<C, D, S>) {
-        let Exchange { reply, connection, last, .. } = context;
+    fn answer(&mut self, io: &mut Io<'_>, outcome: Outcome, context: ExchangeContext<C, D, S>) {
+        let ExchangeContext { reply, connection, close, .. } = context;
         self.connection = Some(connection);
         let reply = match outcome {
             Ok(()) => reply,
@@ -249,7 +249,7 @@ where
             log::error!("connection {}: a reply cannot be sent: {error}", io.conn_id());
             return self.break_down(io);
         }
-        let last = last || out.ends_connection();
+        let close = close || out.ends_connection();
         let Some(account) = self.accounts.back_mut() else { return };
         account.status = status;
         account.end = Some((End::local(Reason::Ok), "reply"));
@@ -262,7 +262,7 @@ where
             io.send(chunk);
         }
         io.mark(Mark { id, edge: Edge::End });
-        if last {
+        if close {
             self.last = true;
         }
     }
@@ -511,7 +511,7 @@ where
     D: Default + Send + 'static,
     S: Default + Send + 'static,
 {
-    fn bring(&mut self, ended: Option<Ended<Exchange<C, D, S>>>) {
+    fn bring(&mut self, ended: Option<Ended<ExchangeContext<C, D, S>>>) {
         self.gone = true;
         let (socket, id) = (self.socket.clone(), self.id);
         let job = move |poller: &mut Poller| {
@@ -528,7 +528,7 @@ where
     }
 }
 
-impl<C, D, S> Receiver<Ended<Exchange<C, D, S>>> for Back<C, D, S>
+impl<C, D, S> Receiver<Ended<ExchangeContext<C, D, S>>> for Back<C, D, S>
 where
     C: Codec,
     D: Default + Send + 'static,
@@ -543,13 +543,13 @@ where
     }
 }
 
-impl<C, D, S> Receive<Ended<Exchange<C, D, S>>> for Back<C, D, S>
+impl<C, D, S> Receive<Ended<ExchangeContext<C, D, S>>> for Back<C, D, S>
 where
     C: Codec,
     D: Default + Send + 'static,
     S: Default + Send + 'static,
 {
-    fn receive(mut self: Box<Self>, ended: Ended<Exchange<C, D, S>>) {
+    fn receive(mut self: Box<Self>, ended: Ended<ExchangeContext<C, D, S>>) {
         self.bring(Some(ended));
     }
 }
