@@ -18,11 +18,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use tidegate::http::{ExchangeContext, Server, ServerSettings};
+use tidegate::http::{Exchange, Server, ServerSettings};
 use tidegate::net::Listeners;
 use tidegate::poller::{Config, ConnectionRecord, Io, Moment, Poller, Session, sys};
 use tidegate::sse::{Event, Hub};
-use tidegate::task::{Error, Series, Ticks};
+use tidegate::task::{Error, Ticks};
 use tidegate_meter::account::{Account, Memory, machine};
 use tidegate_meter::figures::percentile;
 use tidegate_meter::sys::{allowed_cpus, pin_to_cpu, raise_open_files};
@@ -80,7 +80,7 @@ fn server(options: &Options) -> Result<(), Error> {
     let hub = Hub::new();
     let handler = {
         let hub = hub.clone();
-        move |exchange: &mut Series<ExchangeContext>| exchange.context.reply = hub.subscribe(["all"]).reply()
+        move |exchange: &mut Exchange| exchange.context.reply = hub.subscribe(["all"]).reply()
     };
     let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1)?;
     let server = Server::builder(handler)

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use support::Options;
-use tidegate::http::router::{Compression, Exchange, HttpError, Json, Router, Routes, Uploads};
-use tidegate::http::{Reply, StatusCode, body_stream};
+use tidegate::http::router::{Compression, HttpError, Json, Router, Routes, Uploads};
+use tidegate::http::{Exchange, Reply, StatusCode, body_stream};
 use tidegate::poller::Budget;
 use tidegate::poller::file::Root;
 use tidegate::runtime::RuntimeHandle;

@@ -14,8 +14,8 @@ mod help;
 mod support;
 
 use support::Options;
-use tidegate::http::{Body, ExchangeContext, Handler, Intake, Request, RequestBody};
-use tidegate::task::{Error, Series};
+use tidegate::http::{Body, Exchange, Handler, Intake, Request, RequestBody};
+use tidegate::task::Error;
 
 /// Many clients read nothing before they have sent everything, which goes well for what fits into buffers.
 const WHOLE_MAX: u64 = 1024 * 1024;
@@ -31,7 +31,7 @@ impl Handler for Echo {
         }
     }
 
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+    fn handle(&self, exchange: &mut Exchange) {
         let context = &mut exchange.context;
         let request = context.request().clone();
         if let Some(media) = request.header("content-type") {

@@ -17,14 +17,12 @@ use std::{env, ffi, io};
 
 use tidegate::http::StatusCode;
 use tidegate::http::codec::target::Target;
-use tidegate::http::{Body, Reply};
-use tidegate::http::{ExchangeContext, Files, Handler, Server, ServerSettings};
+use tidegate::http::{Body, Exchange, Reply};
+use tidegate::http::{Files, Handler, Server, ServerSettings};
 use tidegate::net::{Listeners, Pacing};
 use tidegate::poller::file::Root;
 use tidegate::record::{ConnectionEntry, ExchangeRecord, Sink, Sinks};
-use tidegate::task::{Error, Series, blocking, go, read_up_to};
-
-type Exchange = Series<ExchangeContext>;
+use tidegate::task::{Error, blocking, go, read_up_to};
 
 #[derive(Clone)]
 struct Counting {

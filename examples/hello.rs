@@ -12,10 +12,10 @@ mod help;
 mod support;
 
 use support::Options;
-use tidegate::http::{ExchangeContext, Method, Reply, StatusCode};
-use tidegate::task::{Error, Series};
+use tidegate::http::{Exchange, Method, Reply, StatusCode};
+use tidegate::task::Error;
 
-fn hello(exchange: &mut Series<ExchangeContext>) {
+fn hello(exchange: &mut Exchange) {
     let method = exchange.context.request().method();
     // To HEAD the same goes without its body.
     if !matches!(*method, Method::GET | Method::HEAD) {

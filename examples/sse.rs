@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use support::Options;
 use tidegate::http::codec::target::Target;
-use tidegate::http::{ExchangeContext, Method, Reply, RequestBody, StatusCode};
+use tidegate::http::{Exchange, Method, Reply, RequestBody, StatusCode};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{Delivery, Event, EventRate, Hub};
-use tidegate::task::{Error, Series, Ticks};
+use tidegate::task::{Error, Ticks};
 
 const TOPIC: &str = "all";
 
@@ -41,7 +41,7 @@ for (const name of ['lagged', 'gap'])
 </script>
 ";
 
-fn answer(hub: &Hub, exchange: &mut Series<ExchangeContext>) {
+fn answer(hub: &Hub, exchange: &mut Exchange) {
     let request = exchange.context.request().clone();
     let Ok(target) = Target::parse(request.target()) else {
         exchange.context.reply = Reply::error(StatusCode::BAD_REQUEST);
@@ -97,5 +97,5 @@ fn main() -> Result<(), Error> {
         });
         clock.start(ticks).detach();
     }
-    options.serve(move |exchange: &mut Series<ExchangeContext>| answer(&hub, exchange))
+    options.serve(move |exchange: &mut Exchange| answer(&hub, exchange))
 }

@@ -14,14 +14,14 @@ mod support;
 use std::time::Duration;
 
 use support::Options;
-use tidegate::http::{ExchangeContext, Reply, StatusCode, body_stream};
+use tidegate::http::{Exchange, Reply, StatusCode, body_stream};
 use tidegate::runtime::RuntimeHandle;
-use tidegate::task::{Dropped, Error, Series, future, sleep};
+use tidegate::task::{Dropped, Error, future, sleep};
 
 /// How much may wait for a client that is slower than the producer.
 const CAPACITY: usize = 64 * 1024;
 
-fn stream(exchange: &mut Series<ExchangeContext>, lines: u64, interval: Duration) {
+fn stream(exchange: &mut Exchange, lines: u64, interval: Duration) {
     let Some(runtime) = RuntimeHandle::of_poller() else {
         exchange.context.reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE);
         return;
@@ -51,5 +51,5 @@ fn main() -> Result<(), Error> {
     let options = Options::read(&["--lines", "--interval"])?;
     let lines = options.value("--lines")?.unwrap_or(10);
     let interval = Duration::from_millis(options.value("--interval")?.unwrap_or(500));
-    options.serve(move |exchange: &mut Series<ExchangeContext>| stream(exchange, lines, interval))
+    options.serve(move |exchange: &mut Exchange| stream(exchange, lines, interval))
 }

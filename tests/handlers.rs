@@ -8,10 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use support::{Host, PATIENCE, Waits};
-use tidegate::http::{Body, ExchangeContext, ServerSettings};
+use tidegate::http::{Body, Exchange, ServerSettings};
 use tidegate::task::{Series, go, sleep};
-
-type Exchange = Series<ExchangeContext>;
 
 /// What a caller of its own is answered.
 fn answer(host: &Host) -> (u16, String) {

@@ -6,12 +6,11 @@ mod counting;
 mod support;
 
 use support::Wire;
-use tidegate::http::{ExchangeContext, Server, ServerSettings};
+use tidegate::http::{Exchange, Server, ServerSettings};
 use tidegate::net::{Listeners, Pacing};
-use tidegate::task::Series;
 
 /// Says hello; and at `/count`, how often its thread has allocated before the request.
-fn hello(exchange: &mut Series<ExchangeContext>) {
+fn hello(exchange: &mut Exchange) {
     let count = counting::of_this_thread();
     let reply = &mut exchange.context.reply;
     reply.headers.add("Content-Type", "text/plain");

@@ -6,11 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Host, Wire};
-use tidegate::http::{ExchangeContext, Reply, ServerSettings, StatusCode, body_stream};
+use tidegate::http::{Exchange, Reply, ServerSettings, StatusCode, body_stream};
 use tidegate::net::Pacing;
-use tidegate::task::{Series, go};
-
-type Exchange = Series<ExchangeContext>;
+use tidegate::task::go;
 
 /// All manners of replies: at once and later, short and long, kept and closing.
 fn handle(exchange: &mut Exchange) {

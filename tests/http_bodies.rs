@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use support::{Host, PATIENCE, Waits, Wire};
 use tidegate::http::{
-    Body, BodyError, BodyReader, ExchangeContext, Handler, Intake, Reply, Request, RequestBody,
-    ServerSettings, StatusCode,
+    Body, BodyError, BodyReader, Exchange, Handler, Intake, Reply, Request, RequestBody, ServerSettings,
+    StatusCode,
 };
 use tidegate::poller::Reason;
 use tidegate::runtime::RuntimeHandle;
 use tidegate::task::{Series, sleep};
-
-type Exchange = Series<ExchangeContext>;
 
 /// Says what came. The first letter of the path says how the body is wanted: whole, as a stream, or not at all.
 #[derive(Clone)]

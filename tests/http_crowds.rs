@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::{Host, Serve, Wire};
-use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request};
-use tidegate::task::{Series, sleep};
+use tidegate::http::{Exchange, Handler, Intake, Reply, Request};
+use tidegate::task::sleep;
 use tidegate_meter::account::Memory;
 
 /// Bytes of its own that a process has.
@@ -78,7 +78,7 @@ impl Handler for Idle {
         Intake::Stream { max_bytes: u64::MAX }
     }
 
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+    fn handle(&self, exchange: &mut Exchange) {
         match exchange.context.request().target() {
             b"/idle" => exchange.push(sleep(Duration::from_secs(600)), |(), _| Ok(())),
             _ => exchange.context.reply = Reply::text("well\n"),

@@ -8,11 +8,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::{Host, PATIENCE, Wire};
-use tidegate::http::{ExchangeContext, HeadLimits, Reply, ServerSettings, body_stream};
+use tidegate::http::{Exchange, HeadLimits, Reply, ServerSettings, body_stream};
 use tidegate::poller::Reason;
-use tidegate::task::Series;
-
-type Exchange = Series<ExchangeContext>;
 
 /// As a browser or curl begins when it was told `https://`.
 const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";

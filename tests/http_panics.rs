@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use support::{Host, PATIENCE, Wire};
 use tidegate::http::body::{BodySource, BodyWaker};
-use tidegate::http::router::{Exchange, HttpError, Router, Routes, asynchronous};
+use tidegate::http::router::{HttpError, Router, Routes, asynchronous};
 use tidegate::http::{
-    BodyWriter, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, ServerSettings,
-    StreamBody, body_stream,
+    BodyWriter, Exchange, ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody,
+    ServerSettings, StreamBody, body_stream,
 };
 use tidegate::poller::{Pull, Reason};
 use tidegate::runtime::RuntimeHandle;
@@ -196,7 +196,7 @@ fn a_source_that_panics_cuts_its_reply_and_nobody_elses() {
 
 #[test]
 fn a_source_whose_drop_panics_when_its_client_leaves_ends_no_poller() {
-    let host = Host::new(|exchange: &mut Series<ExchangeContext>| {
+    let host = Host::new(|exchange: &mut Exchange| {
         exchange.context.reply = match exchange.context.request().target() {
             b"/endless" => Reply::text(StreamBody::new(Both(Bomb("endless"), Bomb("drop")))),
             _ => Reply::text("well\n"),
@@ -263,7 +263,7 @@ fn who_is_told_that_a_client_left_may_panic() {
 
 #[test]
 fn who_panics_when_the_server_stops_does_not_keep_it() {
-    let host = Host::new(|exchange: &mut Series<ExchangeContext>| {
+    let host = Host::new(|exchange: &mut Exchange| {
         exchange.context.reply = match exchange.context.request().target() {
             b"/stops" => Reply::text(StreamBody::new(Says(Bomb("shutting down")))),
             b"/works" => {
@@ -314,7 +314,7 @@ impl Handler for Panics {
         Intake::Stream { max_bytes: 1_000_000 }
     }
 
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+    fn handle(&self, exchange: &mut Exchange) {
         exchange.context.reply = Reply::text("well\n");
         if let RequestBody::Stream(reader) = std::mem::take(&mut exchange.context.body) {
             exchange.push(reader.collect(1_000), |_, _| Ok(()));

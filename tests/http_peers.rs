@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use support::{Host, Nginx, program};
 use tidegate::http::{
-    ExchangeContext, Fields, Handler, Intake, Reply, Request, RequestBody, StatusCode, body_stream,
+    Exchange, Fields, Handler, Intake, Reply, Request, RequestBody, StatusCode, body_stream,
 };
 use tidegate::poller::Reason;
-use tidegate::task::Series;
 use tidegate_meter::scratch::{self, Scratch};
-
-type Exchange = Series<ExchangeContext>;
 
 /// `/echo` sends back what arrives, while it does; `/whole` once it is there; `/trailers` says something behind its body.
 #[derive(Clone)]

@@ -10,15 +10,13 @@ use support::{Host, PATIENCE, Waits, Wire, await_that};
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::codec::dechunk::{Dechunker, Piece};
 use tidegate::http::{
-    BodyWriter, ExchangeContext, Fields, Handler, Reply, ServerSettings, StatusCode, StreamBody, body_stream,
+    BodyWriter, Exchange, Fields, Handler, Reply, ServerSettings, StatusCode, StreamBody, body_stream,
 };
 use tidegate::net::Pacing;
 use tidegate::poller::budget::KeyedBudgets;
 use tidegate::poller::{Budget, Limit, Pull, Reason, Who};
 use tidegate::runtime::Runtime;
-use tidegate::task::{Series, sleep};
-
-type Exchange = Series<ExchangeContext>;
+use tidegate::task::sleep;
 
 /// A handler that streams, and the writers of its streams.
 fn streaming(

@@ -17,10 +17,9 @@ use std::time::Duration;
 use pki::{Pki, pair};
 use raw::RawClient;
 use support::{Host, program};
-use tidegate::http::{ExchangeContext, Handler, Intake, Reply, Request, RequestBody, Server, ServerSettings};
+use tidegate::http::{Exchange, Handler, Intake, Reply, Request, RequestBody, Server, ServerSettings};
 use tidegate::net::tls::ServerTls;
 use tidegate::poller::{Config, End, Reason};
-use tidegate::task::Series;
 use tidegate_meter::scratch::{self, Scratch};
 
 /// Sends back what arrives, while it does; or says hello.
@@ -32,7 +31,7 @@ impl Handler for Echo {
         Intake::Stream { max_bytes: u64::MAX }
     }
 
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+    fn handle(&self, exchange: &mut Exchange) {
         exchange.context.reply = match std::mem::take(&mut exchange.context.body) {
             RequestBody::Stream(reader) => Reply::text(reader.into_body()),
             _ => Reply::text("hello\n"),

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use router_support::Web;
 use support::Wire;
-use tidegate::http::router::Exchange;
-use tidegate::http::{Reply, Server};
+use tidegate::http::{Exchange, Reply, Server};
 use tidegate::net::Listeners;
 
 const REQUESTS: u64 = 2_000;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use router_support::Web;
 use support::program;
-use tidegate::http::router::{Compression, Exchange};
-use tidegate::http::{Body, Files, Reply, StatusCode, body_stream};
+use tidegate::http::router::Compression;
+use tidegate::http::{Body, Exchange, Files, Reply, StatusCode, body_stream};
 use tidegate::poller::file::Root;
 use tidegate::runtime::RuntimeHandle;
 use tidegate::task::{Dropped, future, sleep};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use support::{Host, PATIENCE, Wire};
-use tidegate::http::router::{BasicUser, Exchange, HttpError, Router, Routes};
-use tidegate::http::{Reply, RequestBody, StatusCode};
+use tidegate::http::router::{BasicUser, HttpError, Router, Routes};
+use tidegate::http::{Exchange, Reply, RequestBody, StatusCode};
 use tidegate::poller::Reason;
 use tidegate::task::{Continuation, Parked, Task, go};
 

@@ -53,7 +53,7 @@ fn near(rate: f64, expected: u64) {
     assert!((0.7..1.3).contains(&ratio), "{rate:.0} bytes/s, not {expected}");
 }
 
-fn film(_: &mut tidegate::http::router::Exchange) -> Reply {
+fn film(_: &mut tidegate::http::Exchange) -> Reply {
     Reply::text(&FILM[..])
 }
 

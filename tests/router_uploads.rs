@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use router_support::{Web, both};
 use support::{Wire, await_that, program};
-use tidegate::http::Reply;
-use tidegate::http::router::{Exchange, HttpError, Uploads};
+use tidegate::http::router::{HttpError, Uploads};
+use tidegate::http::{Exchange, Reply};
 use tidegate_meter::scratch::Scratch;
 
 /// One at a time: one of them measures the memory of the process.

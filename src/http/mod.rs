@@ -39,6 +39,6 @@ pub use codec::fields::{FieldValue, Fields};
 pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
-    Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, ServerBuilder,
-    ServerSettings, Service, Serving,
+    Census, ConnectionData, Door, Exchange, ExchangeContext, Extensions, Handler, Reply, Server,
+    ServerBuilder, ServerSettings, Service, Serving,
 };

@@ -21,12 +21,12 @@ use crate::task::{Continuation, Parked, Task};
 /// A stream to be written by tasks, and the reply that carries it. At most `capacity` events wait between the two.
 ///
 /// ```no_run
-/// use tidegate::http::ExchangeContext;
+/// use tidegate::http::Exchange;
 /// use tidegate::runtime::RuntimeHandle;
 /// use tidegate::sse::{Event, stream};
 /// use tidegate::task::Series;
 ///
-/// fn tokens(exchange: &mut Series<ExchangeContext>) {
+/// fn tokens(exchange: &mut Exchange) {
 ///     let (writer, reply) = stream(16);
 ///     exchange.context.reply = reply;
 ///     let first = writer.send(&Event::data("Once"));

@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use tidegate::http::body::{BodySource, BodyWaker};
 use tidegate::http::{
-    ExchangeContext, Handler, Intake, Reply, Request, RequestBody, ServerSettings, StatusCode, StreamBody,
+    Exchange, Handler, Intake, Reply, Request, RequestBody, ServerSettings, StatusCode, StreamBody,
 };
 use tidegate::poller::{Limit, Pull};
 use tidegate::record::{ConnectionEntry, ExchangeRecord};
-use tidegate::task::{Continuation, Parked, Series, Task, sleep};
+use tidegate::task::{Continuation, Parked, Task, sleep};
 
 use super::support::Wire;
-
-type Exchange = Series<ExchangeContext>;
 
 pub(crate) const BIG: usize = 30_000_000;
 pub(crate) const LONG: Duration = Duration::from_secs(600);

@@ -10,15 +10,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{ExchangeContext, Handler, Reply, Server, ServerSettings};
+use tidegate::http::{Handler, Reply, Server, ServerSettings};
 use tidegate::poller::{Config, SocketOptions};
 use tidegate::record::ExchangeRecord;
 use tidegate::sse::{Hub, Message, Parser};
-use tidegate::task::Series;
 
 use crate::support::{Host, PATIENCE, await_that};
 
-pub(crate) type Exchange = Series<ExchangeContext>;
+pub(crate) use tidegate::http::Exchange;
 
 /// A [`Host`] that soon feels it when a client does not read.
 pub(crate) struct Running {

@@ -31,8 +31,8 @@ use crate::http::body::{Body, FileId, Intake};
 use crate::http::codec::coding::{Coding, accepted, gets_smaller};
 use crate::http::codec::request::Request;
 use crate::http::codec::target::{Target, encode_path};
-use crate::http::{ExchangeContext, Handler};
-use crate::task::{Series, blocking};
+use crate::http::{Exchange, Handler};
+use crate::task::blocking;
 use cache::{Cache, FileVersion, Kept};
 use conditional::{Validators, Verdict};
 use listing::Entry;
@@ -127,7 +127,7 @@ impl Handler for Files {
         }
     }
 
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+    fn handle(&self, exchange: &mut Exchange) {
         let (request, now) = (exchange.context.request().clone(), exchange.context.now());
         match self.answer(&request, now, true) {
             Ok(reply) => exchange.context.reply = reply,

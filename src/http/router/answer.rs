@@ -4,8 +4,8 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Exchange, HttpError};
-use crate::http::{ExchangeContext, Reply, StatusCode};
+use super::HttpError;
+use crate::http::{Exchange, ExchangeContext, Reply, StatusCode};
 use crate::runtime::RuntimeHandle;
 use crate::task::Lent;
 

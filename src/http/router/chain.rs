@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::table::{Found, Way};
-use super::{Exchange, HttpError, Inner, Matched};
+use super::{HttpError, Inner, Matched};
 use crate::http::body::{BodyReader, Intake, RequestBody};
 use crate::http::codec::request::Request;
 use crate::http::codec::target::split;
-use crate::http::{ExchangeContext, Reply, StatusCode};
+use crate::http::{Exchange, ExchangeContext, Reply, StatusCode};
 use crate::task::{Continuation, Outcome, SeriesError, Task, TaskExt as _};
 
 /// Bodies up to this size are here before anything is asked: twice as much as most forms and JSON have, and as much as a

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Exchange, Routes};
-use crate::http::{ExchangeContext, Method, Reply, StatusCode};
+use super::Routes;
+use crate::http::{Exchange, ExchangeContext, Method, Reply, StatusCode};
 
 /// What pages of other origins may do with the routes of a group. Without it browsers let them read nothing.
 #[derive(Clone, Debug)]

@@ -47,8 +47,8 @@ use std::time::Duration;
 
 use crate::http::body::{Intake, RequestBody};
 use crate::http::codec::request::Request;
-use crate::http::{ExchangeContext, Handler, Reply};
-use crate::task::{Outcome, Series};
+use crate::http::{Exchange, ExchangeContext, Handler, Reply};
+use crate::task::Outcome;
 
 pub use answer::{Answer, GoesOn, asynchronous};
 pub use auth::BasicUser;
@@ -68,9 +68,6 @@ pub use table::RouteError;
 
 use pacing::RoutePacing;
 use table::{Parameters, Table, Way};
-
-/// What a handler works on: the series of an exchange.
-pub type Exchange = Series<ExchangeContext>;
 
 /// Has each request answered by the handler of its route. Cheap to clone.
 #[derive(Clone)]

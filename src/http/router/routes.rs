@@ -11,9 +11,9 @@ use tidegate_poller::{Budget, Limit};
 use super::answer::{Answer, GoesOn};
 use super::pacing::{self, RoutePacing};
 use super::table::{RouteError, Table};
-use super::{After, Before, ErrorPage, Exchange, GroupEntry, HttpError, Inner, RouteEntry};
+use super::{After, Before, ErrorPage, GroupEntry, HttpError, Inner, RouteEntry};
 use crate::http::body::Intake;
-use crate::http::{ExchangeContext, Files, Handler, Method, Reply};
+use crate::http::{Exchange, ExchangeContext, Files, Handler, Method, Reply};
 
 /// Routes with a common prefix, and what is done for all of them.
 ///

@@ -20,11 +20,11 @@ use crate::task::{Outcome, Series, SeriesError};
 /// Answers requests; lives on one poller's thread. A closure will do.
 ///
 /// ```no_run
-/// use tidegate::http::{Body, ExchangeContext, Server};
+/// use tidegate::http::{Body, Exchange, Server};
 /// use tidegate::net::Listeners;
-/// use tidegate::task::{Series, go};
+/// use tidegate::task::go;
 ///
-/// let handler = |exchange: &mut Series<ExchangeContext>| {
+/// let handler = |exchange: &mut Exchange| {
 ///     exchange.push(go(|| (1..=20_u64).product::<u64>()), |product, exchange| {
 ///         exchange.context.reply.body = Body::Bytes(format!("{product}\n").into_bytes());
 ///         Ok(())
@@ -40,7 +40,7 @@ pub trait Handler: 'static {
     ///
     /// The reply goes when the series has ended well, as the context has it then. A series that ends with an error is
     /// answered with 500, and the error is logged. When the client leaves before that, the series is cancelled.
-    fn handle(&self, exchange: &mut Series<ExchangeContext>);
+    fn handle(&self, exchange: &mut Exchange);
 
     /// Has the last word on a reply: called on the poller's thread when the exchange has ended, however it did, and before
     /// its reply goes. By default an exchange that failed gets the reply of [`ExchangeContext::failed`]. Not called for
@@ -61,11 +61,14 @@ pub trait Handler: 'static {
 /// What a handler that does not say takes.
 const BODY_MAX: u64 = 1024 * 1024;
 
-impl<F: Fn(&mut Series<ExchangeContext>) + 'static> Handler for F {
-    fn handle(&self, exchange: &mut Series<ExchangeContext>) {
+impl<F: Fn(&mut Exchange) + 'static> Handler for F {
+    fn handle(&self, exchange: &mut Exchange) {
         self(exchange);
     }
 }
+
+/// An exchange is a series, whose context holds the request, and the reply that will go when the series has ended.
+pub type Exchange = Series<ExchangeContext>;
 
 /// What belongs to one exchange: the context of its series.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
 pub use builder::{ServerBuilder, Serving};
 pub use door::Door;
-pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
+pub use handler::{ConnectionData, Exchange, ExchangeContext, Extensions, Handler};
 pub use reply::Reply;
 pub use service::{Census, ServerSettings, Service};
 
@@ -41,11 +41,10 @@ impl Server {
     /// A server that has `handler` answer.
     ///
     /// ```no_run
-    /// use tidegate::http::{ExchangeContext, Reply, Server};
+    /// use tidegate::http::{Exchange, Reply, Server};
     /// use tidegate::net::Listeners;
-    /// use tidegate::task::Series;
     ///
-    /// let hello = |exchange: &mut Series<ExchangeContext>| exchange.context.reply = Reply::text("Hello, World!");
+    /// let hello = |exchange: &mut Exchange| exchange.context.reply = Reply::text("Hello, World!");
     /// let listeners = Listeners::bind(([127, 0, 0, 1], 8080).into(), 1)?;
     /// Server::builder(hello).start(listeners)?.join()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

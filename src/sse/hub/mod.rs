@@ -33,15 +33,14 @@ use state::{State, ToTell, TopicKey};
 /// Named topics, and who is subscribed to them. Cheap to clone; may be used from any thread, and by any number of servers.
 ///
 /// ```no_run
-/// use tidegate::http::{ExchangeContext, Server};
+/// use tidegate::http::{Exchange, Server};
 /// use tidegate::net::Listeners;
 /// use tidegate::sse::{Event, Hub};
-/// use tidegate::task::Series;
 ///
 /// let hub = Hub::new();
 /// let handler = {
 ///     let hub = hub.clone();
-///     move |exchange: &mut Series<ExchangeContext>| {
+///     move |exchange: &mut Exchange| {
 ///         let subscription = hub.subscribe(["news"]).resume(exchange.context.request());
 ///         exchange.context.reply = subscription.reply();
 ///     }
