@@ -4,7 +4,8 @@
 //! writing, by cause. The gate and the loop write them down as they happen; [`Ledger::into_record`] consumes it in
 //! the one teardown path. It reads no clock and decides nothing. Every transition may be told twice.
 //!
-//! There is one a socket, idle ones included, so it is kept small: a span of time costs one number, not two.
+//! There is one a socket, idle ones included, so it is kept small: a span of time costs one number, not two, and what
+//! only a socket has that was kept from writing once, or whose transport changes the bytes, is in [`Rare`].
 
 use std::time::{Duration, SystemTime};
 
@@ -22,15 +23,23 @@ pub struct Ledger {
     last_out: Option<Moment>,
     wire_in: u64,
     wire_out: u64,
-    plain_in: u64,
-    plain_out: u64,
-    spans: [Span; CAUSES],
     /// Since when no byte went although some were queued. Absent when none are queued.
     quiet_since: Option<Moment>,
     longest_gap_ns: u64,
     /// The latest mark, and the longest gap after it.
     mark: Moment,
     gap_since_mark_ns: u64,
+    rare: Option<Box<Rare>>,
+}
+
+/// What a socket has that was kept from writing or reading once, or whose transport changes the bytes.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    spans: [Span; CAUSES],
+    /// Bytes in, by which the wire had more than there were above the transport (fewer, when the top bit is set).
+    surplus_in: u64,
+    /// The same of the bytes out.
+    surplus_out: u64,
     throttle_count: u32,
     /// A bit for each span that runs.
     running: u8,
@@ -94,15 +103,11 @@ impl Ledger {
             last_out: None,
             wire_in: 0,
             wire_out: 0,
-            plain_in: 0,
-            plain_out: 0,
-            spans: [Span(0); CAUSES],
             quiet_since: None,
             longest_gap_ns: 0,
             mark: now,
             gap_since_mark_ns: 0,
-            throttle_count: 0,
-            running: 0,
+            rare: None,
         }
     }
 
@@ -124,7 +129,10 @@ impl Ledger {
     /// Bytes were read: `wire` from the socket, which gave `plain` above the transport.
     pub fn note_in(&mut self, wire: u64, plain: u64, now: Moment) {
         self.wire_in += wire;
-        self.plain_in += plain;
+        if wire != plain {
+            let surplus = &mut self.rare().surplus_in;
+            *surplus = surplus.wrapping_add(wire).wrapping_sub(plain);
+        }
         if wire > 0 {
             self.first_in.get_or_insert(now);
             self.last_in = Some(now);
@@ -135,7 +143,10 @@ impl Ledger {
     /// keeps has not moved.
     pub fn note_out(&mut self, wire: u64, plain: u64, now: Moment) {
         self.wire_out += wire;
-        self.plain_out += plain;
+        if wire != plain {
+            let surplus = &mut self.rare().surplus_out;
+            *surplus = surplus.wrapping_add(wire).wrapping_sub(plain);
+        }
         if wire > 0 {
             self.first_out.get_or_insert(now);
             self.last_out = Some(now);
@@ -149,13 +160,16 @@ impl Ledger {
     /// A budget keeps the gate closed, or no longer. Each closing counts as one pause.
     pub fn set_paused(&mut self, paused: bool, now: Moment) {
         if self.set(THROTTLED, paused, now) && paused {
-            self.throttle_count = self.throttle_count.saturating_add(1);
+            let count = &mut self.rare().throttle_count;
+            *count = count.saturating_add(1);
         }
     }
 
     /// The pause that just ended took no time (a turn that was given at once): it does not count.
     pub fn uncount_pause(&mut self) {
-        self.throttle_count = self.throttle_count.saturating_sub(1);
+        if let Some(rare) = &mut self.rare {
+            rare.throttle_count = rare.throttle_count.saturating_sub(1);
+        }
     }
 
     /// The kernel takes no more, or does again.
@@ -175,7 +189,7 @@ impl Ledger {
 
     /// Nothing keeps the gate from writing now.
     pub fn goes_on(&mut self, now: Moment) {
-        if self.running & STOPS != 0 {
+        if self.rare.as_ref().is_some_and(|rare| rare.running & STOPS != 0) {
             for cause in [THROTTLED, BLOCKED, HELD, STARVED] {
                 self.set(cause, false, now);
             }
@@ -206,27 +220,25 @@ impl Ledger {
     /// What has been added up until `now`.
     pub fn sums(&self, now: Moment) -> Sums {
         let (gap, since_mark) = self.running_gap(now);
-        Sums {
+        let mut sums = Sums {
             wire_in: self.wire_in,
             wire_out: self.wire_out,
-            plain_in: self.plain_in,
-            plain_out: self.plain_out,
-            pauses: Pauses {
-                throttled_ns: self.total(THROTTLED, now),
-                blocked_ns: self.total(BLOCKED, now),
-                held_ns: self.total(HELD, now),
-                starved_ns: self.total(STARVED, now),
-                longest_gap_ns: self.longest_gap_ns.max(gap),
-                throttle_count: u64::from(self.throttle_count),
-            },
+            plain_in: self.wire_in,
+            plain_out: self.wire_out,
+            pauses: Pauses { longest_gap_ns: self.longest_gap_ns.max(gap), ..Pauses::default() },
             gap_since_mark_ns: self.gap_since_mark_ns.max(since_mark),
-            ingress_throttled_ns: self.total(INGRESS, now),
+            ingress_throttled_ns: 0,
+        };
+        if let Some(rare) = &self.rare {
+            rare.add_to(&mut sums, now);
         }
+        sums
     }
 
     /// Bytes above the transport, out, so far.
     pub fn plain_out(&self) -> u64 {
-        self.plain_out
+        let surplus = self.rare.as_ref().map_or(0, |rare| rare.surplus_out);
+        self.wire_out.wrapping_sub(surplus)
     }
 
     /// Closes the account.
@@ -263,20 +275,15 @@ impl Ledger {
 
     /// Starts or stops a span; says whether that changed anything.
     fn set(&mut self, cause: usize, on: bool, now: Moment) -> bool {
-        let changed = on != self.runs(cause);
-        if changed {
-            self.running ^= 1 << cause;
-            self.spans[cause] = if on { self.spans[cause].begin(now) } else { self.spans[cause].finish(now) };
+        match &mut self.rare {
+            Some(rare) => rare.set(cause, on, now),
+            None => on && self.rare().set(cause, on, now),
         }
-        changed
     }
 
-    fn runs(&self, cause: usize) -> bool {
-        self.running >> cause & 1 == 1
-    }
-
-    fn total(&self, cause: usize, now: Moment) -> u64 {
-        if self.runs(cause) { self.spans[cause].finish(now).0 } else { self.spans[cause].0 }
+    #[inline]
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn end_gap(&mut self, now: Moment) {
@@ -294,6 +301,36 @@ impl Ledger {
     }
 }
 
+impl Rare {
+    fn set(&mut self, cause: usize, on: bool, now: Moment) -> bool {
+        let changed = on != self.runs(cause);
+        if changed {
+            self.running ^= 1 << cause;
+            self.spans[cause] = if on { self.spans[cause].begin(now) } else { self.spans[cause].finish(now) };
+        }
+        changed
+    }
+
+    fn runs(&self, cause: usize) -> bool {
+        self.running >> cause & 1 == 1
+    }
+
+    fn total(&self, cause: usize, now: Moment) -> u64 {
+        if self.runs(cause) { self.spans[cause].finish(now).0 } else { self.spans[cause].0 }
+    }
+
+    fn add_to(&self, sums: &mut Sums, now: Moment) {
+        sums.plain_in = sums.wire_in.wrapping_sub(self.surplus_in);
+        sums.plain_out = sums.wire_out.wrapping_sub(self.surplus_out);
+        sums.pauses.throttled_ns = self.total(THROTTLED, now);
+        sums.pauses.blocked_ns = self.total(BLOCKED, now);
+        sums.pauses.held_ns = self.total(HELD, now);
+        sums.pauses.starved_ns = self.total(STARVED, now);
+        sums.pauses.throttle_count = u64::from(self.throttle_count);
+        sums.ingress_throttled_ns = self.total(INGRESS, now);
+    }
+}
+
 const THROTTLED: usize = 0;
 const BLOCKED: usize = 1;
 const HELD: usize = 2;
@@ -305,7 +342,7 @@ const STOPS: u8 = 1 << THROTTLED | 1 << BLOCKED | 1 << HELD | 1 << STARVED;
 
 /// Nanoseconds in all. While it runs, the sum less the moment it began, so that adding a moment gives the sum
 /// then; whether it runs is told by the ledger's bit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Span(u64);
 
 impl Span {
@@ -328,7 +365,7 @@ mod tests {
     use crate::record::Reason;
 
     // Ten thousand idle sockets have one each.
-    const _: () = assert!(size_of::<Ledger>() <= 160);
+    const _: () = assert!(size_of::<Ledger>() <= 104);
 
     fn at(nanos: u64) -> Moment {
         Moment::from_nanos(1_000_000 + nanos)

@@ -261,6 +261,6 @@ mod tests {
         );
         // In debug builds a mio socket carries 4 to 8 bytes of checks.
         let checks = if cfg!(debug_assertions) { 8 } else { 0 };
-        assert!(size_of::<Socket>() <= 288 + checks, "{} bytes", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 232 + checks, "{} bytes", size_of::<Socket>());
     }
 }
