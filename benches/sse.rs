@@ -20,7 +20,7 @@ use std::time::Duration;
 use clap::Parser;
 use tidegate::http::{Exchange, Server, ServerSettings};
 use tidegate::net::Listeners;
-use tidegate::poller::{Config, ConnectionRecord, Io, Moment, Poller, Session, sys};
+use tidegate::poller::{ConnectionRecord, Io, Moment, Poller, PollerSettings, Session, sys};
 use tidegate::sse::{Event, Hub};
 use tidegate::task::{Error, Ticks};
 use tidegate_meter::account::{Account, Memory, machine};
@@ -188,7 +188,7 @@ fn clients(options: &Options) -> Result<(), Error> {
     let address: SocketAddr = line.trim().parse()?;
     pin_to_cpu(cpus().1)?;
     let pid = [server.child.id()];
-    let mut poller = Poller::new(Config::default())?;
+    let mut poller = Poller::new(PollerSettings::default())?;
     let seen = Rc::<RefCell<Seen>>::default();
     let turn = |poller: &mut Poller| poller.turn(Some(Duration::from_millis(100)));
     let before = Memory::read(&pid)?;

@@ -16,7 +16,7 @@ use std::net::TcpListener;
 
 use tidegate::net::tls::{Pem, ServerTls};
 use tidegate::poller::{
-    Acceptor, Admission, Config, ConnectionRecord, Io, Peer, Plain, Poller, Session, Wire,
+    Acceptor, Admission, ConnectionRecord, Io, Peer, Plain, Poller, PollerSettings, Session, Wire,
 };
 
 struct Echo;
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tls = ServerTls::builder().certificate(Pem::file(chain), Pem::file(key)).build()?;
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);
-    let mut poller = Poller::new(Config::default())?;
+    let mut poller = Poller::new(PollerSettings::default())?;
     poller.listen(listener, Box::new(Door(tls)))?;
     Ok(poller.run()?)
 }

@@ -174,7 +174,7 @@ fn every_field_of_the_records_is_defined_and_no_other() {
         ("## The log line", &["LogLine"], &lines),
         ("## Pauses", &["PauseFields"], &lines),
         ("## What `tidegate fetch --json` says", &["Line"], &report),
-        ("## The poller's figures", &["Figures"], &figures),
+        ("## The poller's figures", &["PollerFigures"], &figures),
     ] {
         let part = section(&page, heading);
         let defined: BTreeSet<String> = rows(part).into_iter().collect();

@@ -19,7 +19,7 @@ use raw::RawClient;
 use support::{Host, program};
 use tidegate::http::{Exchange, Handler, Intake, Reply, Request, RequestBody, Server, ServerSettings};
 use tidegate::net::tls::ServerTls;
-use tidegate::poller::{Config, End, Reason};
+use tidegate::poller::{End, PollerSettings, Reason};
 use tidegate_meter::scratch::{self, Scratch};
 
 /// Sends back what arrives, while it does; or says hello.
@@ -99,9 +99,9 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
     let ms = Duration::from_millis;
     let pki = Pki::new("slow");
     let settings = ServerSettings { header_timeout: ms(800), ..ServerSettings::default() };
-    let config = Config { handshake_timeout: Some(ms(2_500)), ..Config::default() };
+    let config = PollerSettings { handshake_timeout: Some(ms(2_500)), ..PollerSettings::default() };
     let tls = pair(&pki).0;
-    let builder = |settings| Server::builder(Echo).settings(settings).config(config).tls(&tls);
+    let builder = |settings| Server::builder(Echo).settings(settings).poller_settings(config).tls(&tls);
     let host = Host::of(settings, 1, builder);
 
     // Slow, each in its time, which is longer together than a head may take.

@@ -18,7 +18,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate::poller::{Config, End, Reason};
+use tidegate::poller::{End, PollerSettings, Reason};
 use tidegate_meter::sys::raise_open_files;
 
 use pki::{Pki, pair};
@@ -52,7 +52,8 @@ fn a_thousand_callers_that_do_not_go_on_cost_little_and_keep_nobody_out() {
     raise_open_files();
     let pki = Pki::new("crowd");
     let (server, client) = pair(&pki);
-    let config = Config { handshake_timeout: Some(Duration::from_secs(60)), ..Config::default() };
+    let config =
+        PollerSettings { handshake_timeout: Some(Duration::from_secs(60)), ..PollerSettings::default() };
     let serving = Running::serve_with(&server, Part::Echo, None, config);
     // Large buffers are lying about in the poller, as after other work.
     let mut worker = RawClient::ready(serving.address, &pki);

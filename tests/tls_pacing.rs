@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate::poller::{Config, Limit};
+use tidegate::poller::{Limit, PollerSettings};
 
 use pki::{Pki, pair};
 use poller::{Part, Running, Told, pattern};
@@ -31,7 +31,7 @@ fn a_rate_holds_on_the_wire_and_comes_without_bursts() {
     let file = Arc::new(std::fs::File::open(&path).unwrap());
     let part = Part::Gives(file, LEN as u64);
     let serving =
-        Running::serve_with(&server, part, Some(Limit::new("given", Some(RATE))), Config::default());
+        Running::serve_with(&server, part, Some(Limit::new("given", Some(RATE))), PollerSettings::default());
     let asking = Running::connect(serving.address, &client, "localhost", Part::Says(Arc::default()));
     let mut arrivals = Vec::new();
     asking.wait(|told| match told {

@@ -17,8 +17,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tidegate_poller::{
-    Acceptor, Admission, Budget, Config, ConnectionRecord, Direction, End, Io, KeyedBudgets, Limit, Peer,
-    Poller, Pull, Reason, Session, Source,
+    Acceptor, Admission, Budget, ConnectionRecord, Direction, End, Io, KeyedBudgets, Limit, Peer, Poller,
+    PollerSettings, Pull, Reason, Session, Source,
 };
 
 /// After a change, before measuring: the new rate holds within one pacing interval, but what the kernel's buffers
@@ -171,7 +171,7 @@ fn main() -> io::Result<()> {
     let door = Door(house.clone());
     let poller = thread::spawn(move || {
         // A poller stays on the thread that made it.
-        let mut poller = Poller::new(Config::default())?;
+        let mut poller = Poller::new(PollerSettings::default())?;
         poller.listen(listener, Box::new(door))?;
         tell.send(poller.handle()).expect("main waits for it");
         poller.run()

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_poller::{
-    Acceptor, Admission, Budget, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Passed,
-    Peer, Poller, Pull, Reason, Session, Source, Sums,
+    Acceptor, Admission, Budget, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Passed, Peer,
+    Poller, PollerSettings, Pull, Reason, Session, Source, Sums,
 };
 
 /// Bytes per second of each connection, and of all together.
@@ -172,7 +172,7 @@ fn main() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:7007")?;
     println!("listening on {}; Enter stops", listener.local_addr()?);
 
-    let mut poller = Poller::new(Config::default())?;
+    let mut poller = Poller::new(PollerSettings::default())?;
     poller.listen(listener, Box::new(Door(rates)))?;
     let handle = poller.handle();
     thread::spawn(move || {

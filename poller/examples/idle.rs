@@ -9,7 +9,9 @@ use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use tidegate_poller::{Acceptor, Admission, Config, ConnectionRecord, Io, Peer, Poller, Session, sys};
+use tidegate_poller::{
+    Acceptor, Admission, ConnectionRecord, Io, Peer, Poller, PollerSettings, Session, sys,
+};
 
 /// As large as an HTTP session may be.
 struct Idle {
@@ -49,7 +51,7 @@ fn main() -> io::Result<()> {
     let count: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(4_000);
     let listener = sys::listen_tcp("127.0.0.1:0".parse().map_err(io::Error::other)?, 4_096, false)?;
     let address = listener.local_addr()?;
-    let mut poller = Poller::new(Config::default())?;
+    let mut poller = Poller::new(PollerSettings::default())?;
     poller.listen(listener, Box::new(Door))?;
     let mut peers = Vec::with_capacity(count);
     let before = anonymous_kib()?;

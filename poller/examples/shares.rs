@@ -15,7 +15,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidegate_poller::{Budget, Config, ConnectionRecord, Direction, Handle, Io, Poller, Role, Session};
+use tidegate_poller::{
+    Budget, ConnectionRecord, Direction, Io, Poller, PollerHandle, PollerSettings, Role, Session,
+};
 
 const RATE: u64 = 100_000_000;
 /// Weight and number of sockets of each tenant.
@@ -69,7 +71,10 @@ fn main() -> std::io::Result<()> {
         let (sender, receiver) = mpsc::channel();
         threads.push(thread::spawn(move || {
             // A poller stays on the thread that made it.
-            let mut poller = Poller::new(Config { name: format!("poller-{number}"), ..Config::default() })?;
+            let mut poller = Poller::new(PollerSettings {
+                name: format!("poller-{number}"),
+                ..PollerSettings::default()
+            })?;
             sender.send(poller.handle()).expect("main waits for it");
             poller.run()
         }));
@@ -88,7 +93,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-fn round(handles: &[Handle], idle_holders: usize, length: Duration) -> std::io::Result<()> {
+fn round(handles: &[PollerHandle], idle_holders: usize, length: Duration) -> std::io::Result<()> {
     let total = Budget::builder("total").rate(RATE).build();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut tenants = Vec::new();
@@ -128,7 +133,7 @@ fn round(handles: &[Handle], idle_holders: usize, length: Duration) -> std::io::
 /// Opens connections to ourselves; the sending ends go to the pollers in turn.
 fn open(
     listener: &TcpListener,
-    handles: &[Handle],
+    handles: &[PollerHandle],
     budget: &Budget,
     sockets: usize,
     idle: bool,

@@ -4,7 +4,9 @@
 
 mod help;
 
-use tidegate_poller::{Acceptor, Admission, Config, ConnectionRecord, Io, Peer, Poller, Session, sys};
+use tidegate_poller::{
+    Acceptor, Admission, ConnectionRecord, Io, Peer, Poller, PollerSettings, Session, sys,
+};
 
 struct Echo;
 
@@ -60,7 +62,7 @@ fn main() -> std::io::Result<()> {
     let address = address.parse().map_err(std::io::Error::other)?;
     let listener = sys::listen_tcp(address, 1024, false)?;
     println!("listening on {}", listener.local_addr()?);
-    let mut poller = Poller::new(Config::default())?;
+    let mut poller = Poller::new(PollerSettings::default())?;
     poller.listen(listener, Box::new(Door))?;
     poller.run()
 }

@@ -9,10 +9,10 @@
 //!
 //! Implement [`Session`] for what lives on a socket and [`Acceptor`] for who may come in; give both to a [`Poller`]
 //! and run it, one a thread. A session speaks to its socket through the [`Io`] it is lent for each call. Other
-//! threads reach a poller by its [`Handle`], a socket by its [`SocketHandle`].
+//! threads reach a poller by its [`PollerHandle`], a socket by its [`SocketHandle`].
 //!
 //! ```no_run
-//! use tidegate_poller::{Acceptor, Admission, Budget, Config, ConnectionRecord, Direction, Io, Peer, Poller, Session};
+//! use tidegate_poller::{Acceptor, Admission, Budget, PollerSettings, ConnectionRecord, Direction, Io, Peer, Poller, Session};
 //!
 //! struct Echo(Budget);
 //!
@@ -41,7 +41,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     let everything = Budget::builder("everything").rate(1_000_000).build();
-//!     let mut poller = Poller::new(Config::default())?;
+//!     let mut poller = Poller::new(PollerSettings::default())?;
 //!     poller.listen(std::net::TcpListener::bind("127.0.0.1:7007")?, Box::new(Door(everything)))?;
 //!     poller.run()
 //! }
@@ -70,8 +70,8 @@ pub mod transport;
 pub use budget::{Budget, BudgetBuilder, KeyedBudgets, Limit};
 pub use buffers::Buffers;
 pub use event::{
-    Config, Direction, Figures, Handle, Hook, Io, ListenerId, Listening, Poller, Ready, SocketHandle,
-    SocketOptions, SubmitError, WatchId,
+    Direction, Hook, Io, ListenerId, Listening, Poller, PollerFigures, PollerHandle, PollerSettings, Ready,
+    SocketHandle, SocketOptions, SubmitError, WatchId,
 };
 pub use ledger::{Ledger, Sums};
 pub use moment::Moment;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use support::TempFile;
 use tidegate_poller::{
-    Budget, Config, ConnectionRecord, Direction, Io, Limit, Poller, Pull, Role, Session, Source,
+    Budget, ConnectionRecord, Direction, Io, Limit, Poller, PollerSettings, Pull, Role, Session, Source,
 };
 
 enum Feed {
@@ -105,7 +105,7 @@ fn paced_allocations(
         client
     });
 
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let session = Box::new(Feeder { feed, rounds, limit, budget });
     let socket = poller.adopt(mio::net::TcpStream::from_std(stream), Role::Server, session).unwrap();
     let gone = Arc::new(std::sync::atomic::AtomicU64::new(0));

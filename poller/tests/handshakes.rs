@@ -10,8 +10,8 @@ use std::time::Duration;
 use support::{PATIENCE, Script, Told, read_exact, read_to_end};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{
-    Buffers, Config, ConnectionRecord, End, Fault, Handshake, Limit, Plain, Poller, Reason, Role, Transport,
-    Who, Wire,
+    Buffers, ConnectionRecord, End, Fault, Handshake, Limit, Plain, Poller, PollerSettings, Reason, Role,
+    Transport, Who, Wire,
 };
 
 const HELLO: &[u8] = b"hello";
@@ -117,8 +117,11 @@ fn start(limit: Option<Limit>) -> (TcpStream, Receiver<Told>) {
                 note.send(Told::Note(format!("ready: {version}, {}", io.gate_state()))).unwrap();
             })
             .session(&tell);
-        let config = Config { handshake_timeout: Some(Duration::from_millis(300)), ..Config::default() };
-        let mut poller = Poller::new(config).unwrap();
+        let settings = PollerSettings {
+            handshake_timeout: Some(Duration::from_millis(300)),
+            ..PollerSettings::default()
+        };
+        let mut poller = Poller::new(settings).unwrap();
         stream.set_nonblocking(true).unwrap();
         let plain = Plain::Tcp(mio::net::TcpStream::from_std(stream));
         poller.adopt(Shy::wire(plain), Role::Server, session).unwrap();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::{Script, TempFile, Told};
 use tidegate_poller::{
-    Budget, Config, Direction, Edge, End, Io, Limit, Mark, Poller, Pull, Reason, Role, SocketHandle,
+    Budget, Direction, Edge, End, Io, Limit, Mark, Poller, PollerSettings, Pull, Reason, Role, SocketHandle,
     SocketOptions, Source,
 };
 
@@ -74,13 +74,13 @@ impl Mix {
     fn new(seed: u64) -> Mix {
         let mut random = fastrand::Rng::with_seed(seed);
         let small = [None, Some(200_000)][random.usize(0..2)];
-        let config = Config {
+        let settings = PollerSettings {
             visit_cap: 10u64.pow(random.u32(3..7)),
             read_cap: 10u64.pow(random.u32(3..6)),
             read_buffer: 1 << random.u32(8..16),
             pace_interval: Some(Duration::from_millis(1)),
             socket: SocketOptions { send_buffer: small, receive_buffer: small, ..SocketOptions::default() },
-            ..Config::default()
+            ..PollerSettings::default()
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -88,7 +88,7 @@ impl Mix {
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
         let (tell, told) = channel();
-        let mut poller = Poller::new(config).unwrap();
+        let mut poller = Poller::new(settings).unwrap();
         let session = Script::new().session(&tell);
         let ours = mio::net::TcpStream::from_std(ours);
         let socket = poller.adopt(ours, Role::Server, session).unwrap();

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use support::{Rig, Script, TempFile, pattern, read_exact, read_to_end};
-use tidegate_poller::{Budget, Config, Direction, Edge, End, Limit, Mark, Reason};
+use tidegate_poller::{Budget, Direction, Edge, End, Limit, Mark, PollerSettings, Reason};
 
 const MB: u64 = 1_000_000;
 
@@ -215,10 +215,11 @@ fn drain(mut peer: TcpStream) -> impl FnOnce() -> usize {
 #[test]
 fn reading_is_limited_too() {
     let limit = Limit::new("in", Some(4 * MB));
-    let mut rig = Rig::with(Config { read_buffer: 16 * 1024, ..Config::default() }, move || {
-        let limit = limit.clone();
-        Script::new().quiet().opened(move |io| io.set_limit(Direction::Ingress, Some(&limit)))
-    });
+    let mut rig =
+        Rig::with(PollerSettings { read_buffer: 16 * 1024, ..PollerSettings::default() }, move || {
+            let limit = limit.clone();
+            Script::new().quiet().opened(move |io| io.set_limit(Direction::Ingress, Some(&limit)))
+        });
     let mut peer = rig.dial();
     let start = Instant::now();
     std::io::Write::write_all(&mut peer, &vec![1; 2_000_000]).unwrap();

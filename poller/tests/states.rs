@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use support::{Script, TempFile, Told};
 use tidegate_poller::transport::{Received, Wrote};
 use tidegate_poller::{
-    Acceptor, Admission, Buffers, Config, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer,
-    Plain, Poller, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire, sys,
+    Acceptor, Admission, Buffers, ConnectionRecord, Direction, Edge, End, Io, Limit, Mark, Peer, Plain,
+    Poller, PollerSettings, Pull, Reason, Role, SocketHandle, Source, Sums, Transport, Wire, sys,
 };
 
 type Kernel = Box<dyn FnMut(u64) -> io::Result<Wrote>>;
@@ -59,13 +59,17 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(config: Config, kernel: impl FnMut(u64) -> io::Result<Wrote> + 'static, script: Script) -> Bench {
+    fn new(
+        settings: PollerSettings,
+        kernel: impl FnMut(u64) -> io::Result<Wrote> + 'static,
+        script: Script,
+    ) -> Bench {
         let (tell, told) = channel();
         let (ours, peer) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let plain = Plain::Unix(mio::net::UnixStream::from_std(ours));
         let wire = Wire::Boxed(Box::new(Obedient { plain, kernel: Box::new(kernel) }));
-        let mut poller = Poller::new(config).unwrap();
+        let mut poller = Poller::new(settings).unwrap();
         let socket = poller.adopt(wire, Role::Server, script.session(&tell)).unwrap();
         Bench { poller, socket, peer, told }
     }
@@ -101,12 +105,12 @@ impl Bench {
 #[test]
 fn a_stop_is_over_when_the_gate_goes_on() {
     let mut full = true;
-    let config = Config { visit_cap: 4_096, ..Config::default() };
+    let settings = PollerSettings { visit_cap: 4_096, ..PollerSettings::default() };
     let kernel = move |offered| match std::mem::take(&mut full) {
         true => Err(io::ErrorKind::WouldBlock.into()),
         false => takes_all(offered),
     };
-    let mut bench = Bench::new(config, kernel, Script::new().opened(|io| io.send(vec![1; 1 << 30])));
+    let mut bench = Bench::new(settings, kernel, Script::new().opened(|io| io.send(vec![1; 1 << 30])));
     bench.turn();
     bench.turn();
     assert!(bench.state().contains("Blocked"));
@@ -161,7 +165,7 @@ fn a_send_timeout_set_while_blocked_holds_at_once() {
             io.set_send_timeout(before);
             io.send("never");
         });
-        let mut bench = Bench::new(Config::default(), never_takes, script);
+        let mut bench = Bench::new(PollerSettings::default(), never_takes, script);
         bench.turn();
         bench.turn();
         assert!(bench.state().contains("Blocked"));
@@ -179,7 +183,7 @@ fn a_producer_that_waits_is_told_when_the_watermarks_move() {
         io.send(vec![1; 1_000]);
         assert!(io.above_high());
     });
-    let mut bench = Bench::new(Config::default(), never_takes, script);
+    let mut bench = Bench::new(PollerSettings::default(), never_takes, script);
     bench.turn();
     bench.turn();
     // Between the new marks, having been above the old ones: still to wait for the low one.
@@ -205,7 +209,7 @@ fn free_bytes_that_an_exchange_left_over_are_not_the_next_ones() {
             io.mark(Mark { id, edge: Edge::End });
         }
     });
-    let mut bench = Bench::new(Config::default(), takes_all, script);
+    let mut bench = Bench::new(PollerSettings::default(), takes_all, script);
     bench.turn();
     bench.turn();
     assert_eq!(bench.sums().plain_out, 10, "the second has no free bytes");
@@ -224,7 +228,7 @@ fn one_socket_cannot_keep_a_turn_to_itself() {
     }
     // A byte a write.
     let script = Script::new().opened(|io| io.send_source(Box::new(Drops(100_000))));
-    let mut bench = Bench::new(Config::default(), takes_all, script);
+    let mut bench = Bench::new(PollerSettings::default(), takes_all, script);
     bench.turn();
     bench.turn();
     let out = bench.sums().plain_out;
@@ -236,7 +240,7 @@ fn one_socket_cannot_keep_a_turn_to_itself() {
             io.mark(Mark { id: passed.id + 1, edge: Edge::End });
         }
     });
-    let mut bench = Bench::new(Config::default(), takes_all, script);
+    let mut bench = Bench::new(PollerSettings::default(), takes_all, script);
     bench.turn();
     let heard = bench.heard().len();
     assert!((2..5_000).contains(&heard), "{heard} marks in a turn");
@@ -244,10 +248,15 @@ fn one_socket_cannot_keep_a_turn_to_itself() {
 
 #[test]
 fn caps_of_zero_let_something_through() {
-    let config =
-        Config { visit_cap: 0, read_cap: 0, events_per_turn: 0, read_buffer: 0, ..Config::default() };
+    let settings = PollerSettings {
+        visit_cap: 0,
+        read_cap: 0,
+        events_per_turn: 0,
+        read_buffer: 0,
+        ..PollerSettings::default()
+    };
     let script = Script::new().received(|io, bytes| io.send(bytes.to_vec()));
-    let mut bench = Bench::new(config, takes_all, script);
+    let mut bench = Bench::new(settings, takes_all, script);
     bench.peer.write_all(b"hello").unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while bench.sums().plain_out < 5 {
@@ -257,7 +266,8 @@ fn caps_of_zero_let_something_through() {
 
 #[test]
 fn nobody_comes_in_during_a_shutdown() {
-    let mut bench = Bench::new(Config::default(), never_takes, Script::new().opened(|io| io.send("never")));
+    let mut bench =
+        Bench::new(PollerSettings::default(), never_takes, Script::new().opened(|io| io.send("never")));
     bench.turn();
     bench.poller.handle().shutdown(Duration::ZERO);
     let (tell, told) = channel();
@@ -290,8 +300,8 @@ fn nobody_comes_in_during_a_shutdown() {
 
 #[test]
 fn adopted_sockets_count_as_others_do() {
-    let config = Config { max_sockets: 1, ..Config::default() };
-    let mut bench = Bench::new(config, takes_all, Script::new());
+    let settings = PollerSettings { max_sockets: 1, ..PollerSettings::default() };
+    let mut bench = Bench::new(settings, takes_all, Script::new());
     let (tell, told) = channel();
     let (late, _peer) = UnixStream::pair().unwrap();
     let late = mio::net::UnixStream::from_std(late);
@@ -303,7 +313,7 @@ fn adopted_sockets_count_as_others_do() {
 
 #[test]
 fn a_dropped_poller_counts_the_time_until_then() {
-    let mut bench = Bench::new(Config::default(), takes_all, Script::new());
+    let mut bench = Bench::new(PollerSettings::default(), takes_all, Script::new());
     bench.turn();
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(5) {
@@ -333,7 +343,7 @@ fn one_warm_file_says_nothing_of_the_next() {
             }
             io.send_file(cold.clone(), 0, 100_000);
         });
-        let mut bench = Bench::new(Config::default(), takes_all, script);
+        let mut bench = Bench::new(PollerSettings::default(), takes_all, script);
         let deadline = Instant::now() + support::PATIENCE;
         while bench.ask(|io| io.queued()) > 0 {
             assert!(Instant::now() < deadline);
@@ -353,7 +363,7 @@ fn a_range_beyond_all_files_ends_its_socket_only() {
         let file = TempFile::new(b"short");
         let ours = file.file.clone();
         let mut bench = Bench::new(
-            Config::default(),
+            PollerSettings::default(),
             takes_all,
             Script::new().opened(move |io| io.send_file(ours.clone(), offset, len)),
         );

@@ -10,7 +10,9 @@ use std::sync::mpsc::{Sender, channel};
 
 use support::{Script, TempFile, Told, pattern, read_exact, read_to_end};
 use tidegate_poller::transport::{Received, Wrote};
-use tidegate_poller::{Buffers, Config, Edge, End, Mark, Plain, Poller, Reason, Role, Transport, Wire};
+use tidegate_poller::{
+    Buffers, Edge, End, Mark, Plain, Poller, PollerSettings, Reason, Role, Transport, Wire,
+};
 
 const HELLO: &[u8] = b"HELLO";
 const BYE: &[u8] = b"BYE";
@@ -157,7 +159,7 @@ fn overhead_handshake_and_goodbye_pass_the_gate() {
 fn run(stream: TcpStream, file: &Arc<File>, tell: &Sender<Told>) {
     stream.set_nonblocking(true).unwrap();
     let plain = Plain::Tcp(mio::net::TcpStream::from_std(stream));
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let file = file.clone();
     let session = Script::new()
         .received(move |io, _| {

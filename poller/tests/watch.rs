@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
-use tidegate_poller::{Config, ConnectionRecord, End, Io, Poller, Ready, Reason, Role, Session};
+use tidegate_poller::{ConnectionRecord, End, Io, Poller, PollerSettings, Ready, Reason, Role, Session};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,7 +30,7 @@ fn pair() -> (UdpSocket, UdpSocket) {
 
 #[test]
 fn an_owner_is_told_until_it_is_no_longer_watched() {
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let (watched, peer) = pair();
     let told = Rc::new(RefCell::new(Vec::<Ready>::new()));
     let tell = told.clone();
@@ -57,7 +57,7 @@ fn an_owner_is_told_until_it_is_no_longer_watched() {
 
 #[test]
 fn a_panic_in_what_watches_harms_nobody() {
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let (watched, _peer) = pair();
     let told = Rc::new(Cell::new(0));
     let tell = told.clone();
@@ -73,7 +73,7 @@ fn a_panic_in_what_watches_harms_nobody() {
 
 #[test]
 fn a_plain_file_cannot_be_watched() {
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let file = File::open("/proc/self/exe").unwrap();
     assert!(poller.watch(&file, |_| ()).is_err());
 }
@@ -89,8 +89,8 @@ impl Session for Says {
 
 #[test]
 fn a_socket_is_called_at_once_while_it_is_there() {
-    let mut poller = Poller::new(Config::default()).unwrap();
-    let mut other = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
+    let mut other = Poller::new(PollerSettings::default()).unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let said = Rc::new(Cell::new(0));
     let session = Box::new(Says(said.clone()));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_poller::file::Root;
-use tidegate_poller::{Config, sys};
+use tidegate_poller::{PollerSettings, sys};
 
 use crate::cli::args::{LogFormat, ServeArgs};
 use crate::cli::failure::Failure;
@@ -50,9 +50,14 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         sinks: Sinks::new(log.iter().map(AccessLog::sink)),
         ..ServerSettings::default()
     };
-    let config = Config { name: "poller".into(), pace_interval: args.pace_interval, ..Config::default() };
+    let config = PollerSettings {
+        name: "poller".into(),
+        pace_interval: args.pace_interval,
+        ..PollerSettings::default()
+    };
     // Files compute nothing; each thread would cost its stack.
-    let mut server = Server::builder(Files::new(root)).compute_threads(1).settings(settings).config(config);
+    let mut server =
+        Server::builder(Files::new(root)).compute_threads(1).settings(settings).poller_settings(config);
     if let Some(tls) = &tls {
         server = server.tls(tls);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::runtime::Handles;
+use crate::runtime::PollerHandles;
 
 /// Signals are caught from here on; what comes before [`Caught::obey`] waits.
 pub(super) struct Caught(Signals);
@@ -37,7 +37,12 @@ impl Caught {
     }
 
     /// TERM and INT stop the pollers within `grace`, a second one at once; others are for `duties`.
-    pub(super) fn obey(mut self, handles: Handles, grace: Duration, duties: Duties) -> io::Result<Obeying> {
+    pub(super) fn obey(
+        mut self,
+        handles: PollerHandles,
+        grace: Duration,
+        duties: Duties,
+    ) -> io::Result<Obeying> {
         let handle = self.0.handle();
         let thread = thread::Builder::new().name("tidegate-signals".into()).stack_size(128 * 1024).spawn(
             move || {

@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use tidegate_poller::{Config, Poller};
+use tidegate_poller::{Poller, PollerSettings};
 
 use super::handle::Runtime;
 use super::pollers::Setup;
@@ -12,23 +12,23 @@ use super::pollers::Setup;
 const COMPUTE_QUEUE_MAX: usize = 1 << 24;
 
 /// Builds a [`Runtime`].
-pub struct Builder {
+pub struct RuntimeBuilder {
     pub(super) name: String,
     pub(super) pollers: usize,
     pub(super) compute_threads: usize,
     pub(super) compute_queue: usize,
-    pub(super) config: Config,
+    pub(super) poller_settings: PollerSettings,
     pub(super) setups: Vec<Setup>,
 }
 
-impl Builder {
-    pub(super) fn new() -> Builder {
-        Builder {
+impl RuntimeBuilder {
+    pub(super) fn new() -> RuntimeBuilder {
+        RuntimeBuilder {
             name: String::from("tidegate"),
             pollers: 1,
             compute_threads: thread::available_parallelism().map_or(1, usize::from),
             compute_queue: COMPUTE_QUEUE_MAX,
-            config: Config::default(),
+            poller_settings: PollerSettings::default(),
             setups: Vec::new(),
         }
     }
@@ -36,21 +36,21 @@ impl Builder {
     /// What its threads are called: `NAME-0` and so on for pollers, `NAME-compute-0` for the others. Default:
     /// `tidegate`.
     #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
+    pub fn name(mut self, name: impl Into<String>) -> RuntimeBuilder {
         self.name = name.into();
         self
     }
 
     /// How many pollers; at least one. Default: one, which serves tens of thousands of sockets.
     #[must_use]
-    pub fn pollers(mut self, pollers: usize) -> Builder {
+    pub fn pollers(mut self, pollers: usize) -> RuntimeBuilder {
         self.pollers = pollers;
         self
     }
 
     /// How many threads compute; at least one. Default: the CPUs.
     #[must_use]
-    pub fn compute_threads(mut self, threads: usize) -> Builder {
+    pub fn compute_threads(mut self, threads: usize) -> RuntimeBuilder {
         self.compute_threads = threads;
         self
     }
@@ -58,22 +58,25 @@ impl Builder {
     /// How many jobs may wait for a computing thread; what comes beyond is dropped, which ends its series. Default:
     /// 16,777,216.
     #[must_use]
-    pub fn compute_queue(mut self, jobs: usize) -> Builder {
+    pub fn compute_queue(mut self, jobs: usize) -> RuntimeBuilder {
         self.compute_queue = jobs;
         self
     }
 
     /// The settings of each poller, its name apart.
     #[must_use]
-    pub fn config(mut self, config: Config) -> Builder {
-        self.config = config;
+    pub fn poller_settings(mut self, settings: PollerSettings) -> RuntimeBuilder {
+        self.poller_settings = settings;
         self
     }
 
     /// Adds a poller that is given something to do when it starts, on its own thread. The number of pollers is that of
-    /// these calls, if there are more of them than [`pollers`](Builder::pollers) says.
+    /// these calls, if there are more of them than [`pollers`](RuntimeBuilder::pollers) says.
     #[must_use]
-    pub fn poller(mut self, setup: impl FnOnce(&mut Poller) -> io::Result<()> + Send + 'static) -> Builder {
+    pub fn poller(
+        mut self,
+        setup: impl FnOnce(&mut Poller) -> io::Result<()> + Send + 'static,
+    ) -> RuntimeBuilder {
         self.setups.push(Box::new(setup));
         self
     }

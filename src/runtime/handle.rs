@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_poller::offload::Offload;
-use tidegate_poller::{Config, Figures, Moment, Poller};
+use tidegate_poller::{Moment, Poller, PollerFigures, PollerSettings};
 
-use super::builder::Builder;
+use super::builder::RuntimeBuilder;
 use super::compute::{self, Compute};
 use super::local::{self, Inbox, Job, Timer, TimerKey};
-use super::pollers::{Handles, Pollers, Setup};
+use super::pollers::{PollerHandles, Pollers, Setup};
 use super::under_way::{Cut, Running, UnderWay};
 use super::work::{self, Ready, Work};
 
@@ -58,7 +58,7 @@ pub struct OwnThread;
 #[derive(Clone, Debug)]
 pub struct RuntimeFigures {
     /// Of each poller.
-    pub pollers: Vec<Figures>,
+    pub pollers: Vec<PollerFigures>,
     /// Series and tasks that were started and have not ended.
     pub running: usize,
     /// Computations that wait for a thread.
@@ -74,7 +74,7 @@ struct Core {
     id: u64,
     inboxes: Box<[Arc<Inbox>]>,
     /// Once all have started.
-    started: std::sync::OnceLock<Handles>,
+    started: std::sync::OnceLock<PollerHandles>,
     next_poller: AtomicUsize,
     next_key: AtomicU64,
     compute: Compute,
@@ -106,11 +106,11 @@ impl Runtime {
     }
 
     /// A runtime to be described.
-    pub fn builder() -> Builder {
-        Builder::new()
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
     }
 
-    pub(super) fn launch(builder: Builder) -> io::Result<Runtime> {
+    pub(super) fn launch(builder: RuntimeBuilder) -> io::Result<Runtime> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let enter = move || RUNTIME.set(id);
         let mut setups = builder.setups;
@@ -119,7 +119,7 @@ impl Runtime {
         }
         let inboxes: Box<[_]> = setups.iter().map(|_| Inbox::new()).collect();
         let compute = Compute::start(&builder.name, builder.compute_threads, builder.compute_queue, enter)?;
-        let core = Core::new(id, inboxes, compute, builder.config.pace_interval);
+        let core = Core::new(id, inboxes, compute, builder.poller_settings.pace_interval);
         let core = RuntimeHandle(Arc::new(core));
         let mut runtime = Runtime { core: core.clone(), pollers: None };
         let setups = setups.into_iter().enumerate().map(|(index, setup)| {
@@ -131,8 +131,8 @@ impl Runtime {
             };
             Box::new(wrapped) as Setup
         });
-        let config = Config { name: builder.name, ..builder.config };
-        let pollers = Pollers::start(&config, setups.collect())?;
+        let settings = PollerSettings { name: builder.name, ..builder.poller_settings };
+        let pollers = Pollers::start(&settings, setups.collect())?;
         let _ = core.0.started.set(pollers.handles());
         runtime.pollers = Some(pollers);
         Ok(runtime)
@@ -147,7 +147,7 @@ impl Runtime {
     }
 
     /// Reaches its pollers.
-    pub fn pollers(&self) -> Handles {
+    pub fn pollers(&self) -> PollerHandles {
         self.core.pollers().cloned().unwrap_or_default()
     }
 
@@ -238,14 +238,14 @@ impl RuntimeHandle {
     }
 
     /// Reaches its pollers.
-    pub fn pollers(&self) -> Option<&Handles> {
+    pub fn pollers(&self) -> Option<&PollerHandles> {
         self.0.started.get()
     }
 
     /// How it is doing.
     pub fn figures(&self) -> RuntimeFigures {
         RuntimeFigures {
-            pollers: self.pollers().map(Handles::figures).unwrap_or_default(),
+            pollers: self.pollers().map(PollerHandles::figures).unwrap_or_default(),
             running: self.0.under_way.started(),
             compute_queued: self.0.compute.queued(),
             compute_refused: self.0.compute.refused(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tidegate_poller::timer::Wheel;
-use tidegate_poller::{Handle, Hook, Moment, Poller, TimerId, sys};
+use tidegate_poller::{Hook, Moment, Poller, PollerHandle, TimerId, sys};
 
 use super::RuntimeHandle;
 use super::work::{self, Ready, Work};
@@ -42,7 +42,7 @@ pub(crate) struct Inbox {
     /// The thread has ended.
     closed: AtomicBool,
     /// The poller, once there is one.
-    poller: OnceLock<Handle>,
+    poller: OnceLock<PollerHandle>,
     pub(crate) held: super::Counter,
 }
 

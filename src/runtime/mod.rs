@@ -13,9 +13,9 @@ pub(crate) mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use builder::Builder;
+pub use builder::RuntimeBuilder;
 pub use handle::{OwnThread, Runtime, RuntimeFigures, RuntimeHandle};
-pub use pollers::{Handles, Setup};
+pub use pollers::{PollerHandles, Setup};
 
 pub(crate) use compute::{Job, in_job};
 pub(crate) use handle::RuntimeTimer;

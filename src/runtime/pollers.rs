@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tidegate_poller::{Config, Figures, Handle, Poller};
+use tidegate_poller::{Poller, PollerFigures, PollerHandle, PollerSettings};
 
 use super::local;
 
@@ -14,7 +14,7 @@ use super::local;
 #[derive(Debug)]
 pub(crate) struct Pollers {
     threads: Vec<JoinHandle<()>>,
-    handles: Handles,
+    handles: PollerHandles,
     /// Each thread says how it ended. Behind a lock only so that a runtime can be shared; it is used once, by value.
     ended: Mutex<mpsc::Receiver<io::Result<()>>>,
     end: mpsc::Sender<io::Result<()>>,
@@ -22,7 +22,7 @@ pub(crate) struct Pollers {
 
 /// Reaches the pollers of a runtime from any thread.
 #[derive(Clone, Debug, Default)]
-pub struct Handles(Vec<Handle>);
+pub struct PollerHandles(Vec<PollerHandle>);
 
 /// What each poller is given to do when it starts, on its own thread.
 pub type Setup = Box<dyn FnOnce(&mut Poller) -> io::Result<()> + Send>;
@@ -30,13 +30,19 @@ pub type Setup = Box<dyn FnOnce(&mut Poller) -> io::Result<()> + Send>;
 impl Pollers {
     /// Starts a thread for each of `setups`, called `NAME-N`, and returns when all have been set up. When one cannot
     /// be, the others are stopped and the error is returned.
-    pub(crate) fn start(config: &Config, setups: Vec<Setup>) -> io::Result<Pollers> {
+    pub(crate) fn start(settings: &PollerSettings, setups: Vec<Setup>) -> io::Result<Pollers> {
         let (end, ended) = mpsc::channel();
-        let mut pollers =
-            Pollers { threads: Vec::new(), handles: Handles(Vec::new()), ended: Mutex::new(ended), end };
+        let mut pollers = Pollers {
+            threads: Vec::new(),
+            handles: PollerHandles(Vec::new()),
+            ended: Mutex::new(ended),
+            end,
+        };
         for (index, setup) in setups.into_iter().enumerate() {
-            let started = pollers
-                .start_one(Config { name: format!("{}-{index}", config.name), ..config.clone() }, setup);
+            let started = pollers.start_one(
+                PollerSettings { name: format!("{}-{index}", settings.name), ..settings.clone() },
+                setup,
+            );
             if let Err(error) = started {
                 pollers.handles.shutdown(Duration::ZERO);
                 // The first error is the one that says what is wrong.
@@ -47,11 +53,11 @@ impl Pollers {
         Ok(pollers)
     }
 
-    fn start_one(&mut self, config: Config, setup: Setup) -> io::Result<()> {
+    fn start_one(&mut self, settings: PollerSettings, setup: Setup) -> io::Result<()> {
         let (tell, told) = mpsc::channel();
-        let (name, end) = (config.name.clone(), self.end.clone());
+        let (name, end) = (settings.name.clone(), self.end.clone());
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let made = || Poller::new(config).and_then(|mut poller| setup(&mut poller).map(|()| poller));
+            let made = || Poller::new(settings).and_then(|mut poller| setup(&mut poller).map(|()| poller));
             let made = catch_unwind(AssertUnwindSafe(made))
                 .unwrap_or_else(|_| Err(io::Error::other("its set-up panicked")));
             let mut poller = match made {
@@ -79,7 +85,7 @@ impl Pollers {
     }
 
     /// Reaches the pollers.
-    pub(crate) fn handles(&self) -> Handles {
+    pub(crate) fn handles(&self) -> PollerHandles {
         self.handles.clone()
     }
 
@@ -103,7 +109,7 @@ impl Pollers {
     }
 }
 
-impl Handles {
+impl PollerHandles {
     /// Shuts all pollers down: no more callers, and what is not done after `grace` is cut. Asked again, the shorter
     /// grace counts.
     pub fn shutdown(&self, grace: Duration) {
@@ -112,13 +118,13 @@ impl Handles {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Handle> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PollerHandle> {
         self.0.iter()
     }
 
     /// How each poller is doing.
-    pub fn figures(&self) -> Vec<Figures> {
-        self.0.iter().map(Handle::figures).collect()
+    pub fn figures(&self) -> Vec<PollerFigures> {
+        self.0.iter().map(PollerHandle::figures).collect()
     }
 }
 
@@ -137,7 +143,7 @@ mod tests {
 
     #[test]
     fn starts_and_stops() {
-        let pollers = Pollers::start(&Config::default(), setups(2, |_| Ok(()))).unwrap();
+        let pollers = Pollers::start(&PollerSettings::default(), setups(2, |_| Ok(()))).unwrap();
         assert_eq!(pollers.handles().figures().len(), 2);
         pollers.handles().shutdown(Duration::ZERO);
         pollers.join().unwrap();
@@ -146,9 +152,9 @@ mod tests {
     #[test]
     fn one_that_cannot_start_stops_the_others() {
         let failing = |index| if index == 1 { Err(io::Error::other("as planned")) } else { Ok(()) };
-        let error = Pollers::start(&Config::default(), setups(3, failing)).unwrap_err();
+        let error = Pollers::start(&PollerSettings::default(), setups(3, failing)).unwrap_err();
         assert_eq!(error.to_string(), "as planned");
         let panicking = |index| if index == 1 { panic!("as planned") } else { Ok(()) };
-        assert!(Pollers::start(&Config::default(), setups(2, panicking)).is_err());
+        assert!(Pollers::start(&PollerSettings::default(), setups(2, panicking)).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::http::{Handler, Reply, Server, ServerSettings};
-use tidegate::poller::{Config, SocketOptions};
+use tidegate::poller::{PollerSettings, SocketOptions};
 use tidegate::record::ExchangeRecord;
 use tidegate::sse::{Hub, Message, Parser};
 
@@ -39,9 +39,10 @@ impl Running {
     pub(crate) fn with(handler: impl Handler + Clone + Send + 'static, settings: ServerSettings) -> Running {
         // So that little lies in the kernel when a client does not read.
         let socket = SocketOptions { send_buffer: Some(32 * 1024), ..SocketOptions::default() };
-        let config = Config { socket, ..Config::default() };
-        let host =
-            Host::of(settings, 2, |settings| Server::builder(handler).settings(settings).config(config));
+        let config = PollerSettings { socket, ..PollerSettings::default() };
+        let host = Host::of(settings, 2, |settings| {
+            Server::builder(handler).settings(settings).poller_settings(config)
+        });
         Running { host, told: Cell::default() }
     }
 

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use tidegate::http::{Files, Server, ServerSettings};
-use tidegate::poller::Config;
+use tidegate::poller::PollerSettings;
 use tidegate::poller::file::Root;
 use tidegate_meter::scratch::Scratch;
 
@@ -55,8 +55,8 @@ impl Site {
         let settings = ServerSettings { max_connections, sinks, ..settings };
         let files = Files::new(Root::open(&folder.root()).unwrap());
         let server = Server::builder(files).compute_threads(1).settings(settings);
-        let config = Config { name: "test".into(), ..Config::default() };
-        let server = server.config(config).start(Host::listeners(pollers)).unwrap();
+        let config = PollerSettings { name: "test".into(), ..PollerSettings::default() };
+        let server = server.poller_settings(config).start(Host::listeners(pollers)).unwrap();
         Site { host: Host::started(server, records), folder }
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use tidegate::poller::{Config, End, Limit, Reason, Who};
+use tidegate::poller::{End, Limit, PollerSettings, Reason, Who};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
@@ -41,7 +41,7 @@ fn ten_megabytes_both_ways_under_rates_are_exact_and_both_ends_count_the_same() 
     let pki = Pki::new("exact");
     let (server, client) = pair(&pki);
     let limit = Limit::new("echo", Some(40_000_000));
-    let serving = Running::serve_with(&server, Part::Echo, Some(limit), Config::default());
+    let serving = Running::serve_with(&server, Part::Echo, Some(limit), PollerSettings::default());
     let content = Arc::new(pattern(10 * 1024 * 1024 + fastrand::Rng::with_seed(seed).usize(0..20_000), seed));
     let part = Part::Says(content.clone());
     let asking = Running::connect(serving.address, &client, "localhost", part);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use tidegate::net::tls::{ClientTls, ServerTls};
-use tidegate::poller::{Config, End, Limit, Reason};
+use tidegate::poller::{End, Limit, PollerSettings, Reason};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
@@ -139,7 +139,7 @@ fn bytes_and_the_end_that_come_together_are_not_lost_to_a_pause() {
     let rate = || Limit::new("some", Some(400_000));
     let takes = || Part::Takes { limit: rate(), echoes: true };
     for (part, egress) in [(takes(), None), (Part::Echo, Some(rate())), (takes(), Some(rate()))] {
-        let serving = Running::serve_with(&server, part, egress, Config::default());
+        let serving = Running::serve_with(&server, part, egress, PollerSettings::default());
         let mut client = RawClient::ready(serving.address, &pki);
         // Bytes, goodbye and FIN lie in the kernel long before the gate has let the bytes through.
         client.say(&content);

@@ -5,14 +5,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate::poller::{Config, ConnectionRecord, End, Peer, Reason};
+use tidegate::poller::{ConnectionRecord, End, Peer, PollerSettings, Reason};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{PATIENCE, Part, Running, Told, pattern};
 use crate::raw::RawClient;
 
-fn config() -> Config {
-    Config { handshake_timeout: Some(Duration::from_millis(300)), ..Config::default() }
+fn config() -> PollerSettings {
+    PollerSettings { handshake_timeout: Some(Duration::from_millis(300)), ..PollerSettings::default() }
 }
 
 /// Says `words` to a fresh server, reads until it closes, and returns what it said and its record.
@@ -94,7 +94,7 @@ fn a_peer_that_stalls_in_the_handshake_times_out() {
     assert!(said.is_empty() && record.handshake.unwrap().took.is_none());
     let took = begun.elapsed();
     assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&took), "{took:?}");
-    assert!(Config::default().handshake_timeout == Some(Duration::from_secs(10)));
+    assert!(PollerSettings::default().handshake_timeout == Some(Duration::from_secs(10)));
 
     // And a server that stalls.
     let pki = Pki::new("stall");

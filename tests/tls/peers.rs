@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use tidegate::net::tls::ClientTls;
-use tidegate::poller::{Config, ConnectionRecord, End, Limit, Reason};
+use tidegate::poller::{ConnectionRecord, End, Limit, PollerSettings, Reason};
 
 use crate::pki::{Pki, pair};
 use crate::poller::{Part, Running, Told, pattern};
@@ -248,7 +248,7 @@ fn keys_are_changed_in_the_middle_of_a_paced_transfer() {
     let file = Arc::new(std::fs::File::open(pki.path("content")).unwrap());
     let limit = Some(Limit::new("given", Some(1_000_000)));
     let part = Part::GivesAndStays(file, LEN as u64);
-    let serving = Running::serve_with(&pair(&pki).0, part, limit, Config::default());
+    let serving = Running::serve_with(&pair(&pki).0, part, limit, PollerSettings::default());
     let log = pki.path("messages");
     let mut command = s_client(serving.address, &pki.ca());
     command.args(["-tls1_3", "-msg", "-msgfile"]).arg(&log);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::net::tls::{ClientTls, PeerName, ServerTls};
 use tidegate::poller::{
-    Acceptor, Admission, Config, ConnectionRecord, Direction, End, Handle, Handshake, Io, Limit, Peer, Plain,
-    Poller, Reason, Session, Wire,
+    Acceptor, Admission, ConnectionRecord, Direction, End, Handshake, Io, Limit, Peer, Plain, Poller,
+    PollerHandle, PollerSettings, Reason, Session, Wire,
 };
 
 /// How long a test waits for what must happen. Reached only by a failing test.
@@ -146,7 +146,7 @@ impl Acceptor for Door {
 
 /// A poller that runs until this is dropped.
 pub(crate) struct Running {
-    pub(crate) handle: Handle,
+    pub(crate) handle: PollerHandle,
     pub(crate) address: SocketAddr,
     pub(crate) told: Receiver<Told>,
     tell: Sender<Told>,
@@ -156,10 +156,15 @@ pub(crate) struct Running {
 impl Running {
     /// A server.
     pub(crate) fn serve(tls: &ServerTls, part: Part) -> Running {
-        Running::serve_with(tls, part, None, Config::default())
+        Running::serve_with(tls, part, None, PollerSettings::default())
     }
 
-    pub(crate) fn serve_with(tls: &ServerTls, part: Part, egress: Option<Limit>, config: Config) -> Running {
+    pub(crate) fn serve_with(
+        tls: &ServerTls,
+        part: Part,
+        egress: Option<Limit>,
+        config: PollerSettings,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, told) = channel();
@@ -171,7 +176,7 @@ impl Running {
 
     /// A client of `address`.
     pub(crate) fn connect(address: SocketAddr, tls: &ClientTls, name: &str, part: Part) -> Running {
-        Running::connect_with(address, tls, name, part, Config::default())
+        Running::connect_with(address, tls, name, part, PollerSettings::default())
     }
 
     pub(crate) fn connect_with(
@@ -179,7 +184,7 @@ impl Running {
         tls: &ClientTls,
         name: &str,
         part: Part,
-        config: Config,
+        config: PollerSettings,
     ) -> Running {
         let (tell, told) = channel();
         let running = Running::start(config, address, tell, told, |_| ());
@@ -199,7 +204,7 @@ impl Running {
     }
 
     fn start(
-        config: Config,
+        config: PollerSettings,
         address: SocketAddr,
         tell: Sender<Told>,
         told: Receiver<Told>,

@@ -36,7 +36,7 @@ impl Poller {
 
     /// Hands over what is left, as far as it is wanted now; ends the socket when nothing is.
     pub(super) fn hear_out(&mut self, index: usize) {
-        let mut room = self.config.read_cap;
+        let mut room = self.settings.read_cap;
         let mut buffer = std::mem::take(&mut self.read_buffer);
         while let Some(socket) = self.sockets.get(index).filter(|socket| !socket.doomed) {
             if socket.gate.closing {

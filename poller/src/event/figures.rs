@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How a poller is doing. Each figure is exact; together they are of about one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct PollerFigures {
     /// Turns of the loop.
     pub turns: u64,
     /// Events the kernel told.
@@ -48,8 +48,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(&self) -> Figures {
-        Figures {
+    pub(crate) fn read(&self) -> PollerFigures {
+        PollerFigures {
             turns: self.turns.load(Relaxed),
             events: self.events.load(Relaxed),
             stale_events: self.stale_events.load(Relaxed),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::figures::{Counters, Figures};
+use super::figures::{Counters, PollerFigures};
 use super::{Io, Poller};
 use crate::due::Key;
 use crate::record::End;
@@ -18,7 +18,7 @@ const INBOX_BOUND: usize = 65_536;
 
 /// Reaches a poller from any thread.
 #[derive(Clone)]
-pub struct Handle {
+pub struct PollerHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -26,7 +26,7 @@ pub struct Handle {
 /// if the socket is gone by then.
 #[derive(Clone)]
 pub struct SocketHandle {
-    handle: Handle,
+    handle: PollerHandle,
     key: Key,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for SubmitError {
 
 impl std::error::Error for SubmitError {}
 
-impl Handle {
+impl PollerHandle {
     /// Runs `work` on the poller's thread, in its next turn.
     ///
     /// # Errors
@@ -66,14 +66,14 @@ impl Handle {
     }
 
     /// Closes the listeners, and asks [`Session::shutdown`] of every session that serves a caller. The poller turns on, for
-    /// what it does besides: it connects, keeps time, has work submitted, until it is [shut down](Handle::shutdown).
+    /// what it does besides: it connects, keeps time, has work submitted, until it is [shut down](PollerHandle::shutdown).
     /// `gone` is called on its thread when the last caller is gone; dropped instead if the poller ends before.
     pub fn close_to_callers(&self, gone: impl FnOnce() + Send + 'static) {
         let _ = self.shared.push(Work::CloseToCallers(Box::new(gone)));
     }
 
     /// How the poller is doing.
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> PollerFigures {
         self.shared.counters.read()
     }
 
@@ -83,14 +83,14 @@ impl Handle {
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for PollerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("figures", &self.figures()).finish()
+        f.debug_struct("PollerHandle").field("figures", &self.figures()).finish()
     }
 }
 
 impl SocketHandle {
-    pub(crate) fn new(handle: Handle, key: Key) -> SocketHandle {
+    pub(crate) fn new(handle: PollerHandle, key: Key) -> SocketHandle {
         SocketHandle { handle, key }
     }
 
@@ -98,7 +98,7 @@ impl SocketHandle {
     /// `(session as &mut dyn Any).downcast_mut::<Mine>()`.
     ///
     /// # Errors
-    /// As [`Handle::submit`]. That the socket is gone is none: then `work` is dropped, unrun.
+    /// As [`PollerHandle::submit`]. That the socket is gone is none: then `work` is dropped, unrun.
     pub fn submit(
         &self,
         work: impl FnOnce(&mut dyn Session, &mut Io<'_>) + Send + 'static,
@@ -138,7 +138,7 @@ impl SocketHandle {
     }
 
     /// The poller the socket lives on.
-    pub fn handle(&self) -> &Handle {
+    pub fn poller(&self) -> &PollerHandle {
         &self.handle
     }
 }

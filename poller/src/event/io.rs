@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::handle::Work;
 use super::poller::SHARP;
 use super::socket::Life;
-use super::{Handle, Poller, SocketHandle};
+use super::{Poller, PollerHandle, SocketHandle};
 use crate::budget::{Budget, Limit};
 use crate::due::{Due, Key};
 use crate::ledger::Sums;
@@ -78,7 +78,7 @@ impl Io<'_> {
     }
 
     /// Reaches the poller from other threads.
-    pub fn handle(&self) -> Handle {
+    pub fn poller(&self) -> PollerHandle {
         self.poller.handle()
     }
 
@@ -377,7 +377,7 @@ impl Io<'_> {
 /// Ending.
 impl Io<'_> {
     /// Closes when all that is queued has gone: then FIN, then what the peer still sends is read and discarded
-    /// until its FIN or for [`Config::linger`](super::Config::linger). The session receives no more. Only the
+    /// until its FIN or for [`PollerSettings::linger`](super::PollerSettings::linger). The session receives no more. Only the
     /// first call counts.
     pub fn finish(&mut self, end: End) {
         let socket = &mut self.poller.sockets[self.index];

@@ -70,7 +70,7 @@ impl Poller {
         if rate != Some(0)
             && let Err(error) = sys::set_max_pacing_rate(socket.gate.wire.plain(), rate)
         {
-            log::warn!("{}: the kernel does not pace, so the poller does: {error}", self.config.name);
+            log::warn!("{}: the kernel does not pace, so the poller does: {error}", self.settings.name);
             return limit;
         }
         let Some(by_kernel) = by_kernel else { return limit };

@@ -149,7 +149,7 @@ impl Poller {
                         }
                     }
                     _ => {
-                        log::warn!("{}: cannot accept: {error}", self.config.name);
+                        log::warn!("{}: cannot accept: {error}", self.settings.name);
                         return self.retry_listener(index);
                     }
                 },
@@ -220,7 +220,7 @@ impl Poller {
 
     fn reopen(&self, reserve: &mut Reserve) {
         if let Err(error) = reserve.reopen() {
-            log::warn!("{}: cannot get the reserve descriptor back: {error}", self.config.name);
+            log::warn!("{}: cannot get the reserve descriptor back: {error}", self.settings.name);
         }
     }
 
@@ -267,7 +267,7 @@ impl Poller {
         let acceptor = self.listeners.get_mut(index as usize)?.acceptor.as_mut()?;
         let answer = catch_unwind(AssertUnwindSafe(|| call(acceptor.as_mut())));
         if answer.is_err() {
-            log::error!("{}: an acceptor panicked", self.config.name);
+            log::error!("{}: an acceptor panicked", self.settings.name);
             add(&self.shared.counters.panics, 1);
         }
         answer.ok()

@@ -23,7 +23,6 @@
 //! socket only.
 
 mod bereft;
-mod config;
 mod figures;
 mod handle;
 mod hook;
@@ -32,17 +31,18 @@ mod limits;
 mod listener;
 mod open;
 mod poller;
+mod settings;
 mod shutdown;
 mod socket;
 mod teardown;
 mod visit;
 mod watch;
 
-pub use config::{Config, SocketOptions};
-pub use figures::Figures;
-pub use handle::{Handle, SocketHandle, SubmitError};
+pub use figures::PollerFigures;
+pub use handle::{PollerHandle, SocketHandle, SubmitError};
 pub use hook::Hook;
 pub use io::{Direction, Io};
 pub use listener::{ListenerId, Listening};
 pub use poller::Poller;
+pub use settings::{PollerSettings, SocketOptions};
 pub use watch::{Ready, WatchId};

@@ -52,7 +52,7 @@ impl Poller {
     }
 
     /// Takes over a connected stream, with the transport to speak through, and opens its session at once. Where a
-    /// caller would be turned away (shutting down, [`Config::max_sockets`](super::Config::max_sockets)) so is this one:
+    /// caller would be turned away (shutting down, [`PollerSettings::max_sockets`](super::PollerSettings::max_sockets)) so is this one:
     /// the session gets its record, and this returns `None`.
     pub fn adopt(
         &mut self,
@@ -87,7 +87,7 @@ impl Poller {
             None => match connect() {
                 Ok(wire) => return self.open(wire, peer, Role::Client, session, true),
                 Err(error) => {
-                    log::debug!("{}: cannot connect to {peer}: {error}", self.config.name);
+                    log::debug!("{}: cannot connect to {peer}: {error}", self.settings.name);
                     end_of_connect(&error)
                 }
             },
@@ -100,7 +100,7 @@ impl Poller {
     pub(super) fn refusal(&self, role: Role) -> Option<End> {
         if self.is_shutting_down(role) {
             Some(End::local(Reason::Shutdown))
-        } else if self.sockets.len() >= self.config.max_sockets {
+        } else if self.sockets.len() >= self.settings.max_sockets {
             Some(End::local(Reason::Denied))
         } else {
             None
@@ -129,11 +129,11 @@ impl Poller {
         let entry = self.sockets.vacant_entry();
         let index = entry.key();
         let key = Key { index: index as u32, generation: conn_id as u32 };
-        set_options(wire.plain(), &self.config.socket);
+        set_options(wire.plain(), &self.settings.socket);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(wire.plain_mut(), Self::socket_token(key), interest)
         {
-            log::error!("{}: cannot register a socket: {error}", self.config.name);
+            log::error!("{}: cannot register a socket: {error}", self.settings.name);
             drop(wire);
             self.close_unopened(session, peer, role, End::local(Reason::Internal));
             return None;
@@ -151,7 +151,7 @@ impl Poller {
         self.callers += usize::from(role == Role::Server);
         add(&self.shared.counters.open, 1);
         if connecting {
-            if let Some(timeout) = self.config.connect_timeout {
+            if let Some(timeout) = self.settings.connect_timeout {
                 self.start_deadline(index, timeout);
             }
         } else {
@@ -170,7 +170,7 @@ impl Poller {
         };
         let record = self.record_unopened(peer, role, end, phase);
         if catch_unwind(AssertUnwindSafe(|| session.closed(record))).is_err() {
-            log::error!("{}: a session panicked while it was given its record", self.config.name);
+            log::error!("{}: a session panicked while it was given its record", self.settings.name);
             add(&self.shared.counters.panics, 1);
         }
     }
@@ -199,7 +199,7 @@ impl Poller {
         match error {
             Some(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::ENOTCONN)) => false,
             Some(error) => {
-                log::debug!("{}: cannot connect to {}: {error}", self.config.name, socket.peer());
+                log::debug!("{}: cannot connect to {}: {error}", self.settings.name, socket.peer());
                 self.doom(index, end_of_connect(&error));
                 false
             }
@@ -228,7 +228,7 @@ impl Poller {
 
     /// Starts the clock of a handshake, where the transport has one.
     pub(super) fn start_handshake(&mut self, index: usize) {
-        let timeout = self.config.handshake_timeout;
+        let timeout = self.settings.handshake_timeout;
         let Some(socket) = self.sockets.get_mut(index) else { return };
         if matches!(socket.gate.wire, Wire::Boxed(_)) {
             socket.life = Life::Handshake;

@@ -12,11 +12,11 @@ use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use super::figures::{add, average};
-use super::handle::{Call, Handle, Shared, Work};
+use super::handle::{Call, PollerHandle, Shared, Work};
 use super::listener::{Listener, take_reserve};
 use super::socket::Socket;
 use super::watch::{Ready, Watched};
-use super::{Config, Hook, Io, SocketHandle};
+use super::{Hook, Io, PollerSettings, SocketHandle};
 use crate::budget::Signal;
 use crate::due::{Due, Key};
 use crate::gate::{Env, Pools};
@@ -41,9 +41,9 @@ const FIRST_LISTENER: usize = 2;
 
 /// One thread's event loop: its sockets, its listeners, its timers.
 ///
-/// Not `Send`: it is made on the thread that runs it. Other threads reach it by its [`Handle`].
+/// Not `Send`: it is made on the thread that runs it. Other threads reach it by its [`PollerHandle`].
 pub struct Poller {
-    pub(super) config: Config,
+    pub(super) settings: PollerSettings,
     pub(super) poll: mio::Poll,
     /// Absent only while events are gone through.
     events: Option<Events>,
@@ -97,10 +97,13 @@ impl Poller {
     ///
     /// # Errors
     /// No descriptor or no memory is left.
-    pub fn new(config: Config) -> io::Result<Poller> {
+    pub fn new(settings: PollerSettings) -> io::Result<Poller> {
         // A cap of zero would let nothing through, in one turn after the other.
-        let config =
-            Config { visit_cap: config.visit_cap.max(1), read_cap: config.read_cap.max(1), ..config };
+        let settings = PollerSettings {
+            visit_cap: settings.visit_cap.max(1),
+            read_cap: settings.read_cap.max(1),
+            ..settings
+        };
         let poll = mio::Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKER)?;
         let timer_fd = sys::TimerFd::new()?;
@@ -109,7 +112,7 @@ impl Poller {
         let now = sys::now();
         let shared = Arc::new(Shared::new(waker));
         Ok(Poller {
-            events: Some(Events::with_capacity(config.events_per_turn.max(1))),
+            events: Some(Events::with_capacity(settings.events_per_turn.max(1))),
             shared: shared.clone(),
             work: Vec::new(),
             now,
@@ -122,10 +125,10 @@ impl Poller {
             timer_fd,
             sharp: Vec::new(),
             sharp_armed: None,
-            pacer: new_pacer(&config, shared),
+            pacer: new_pacer(&settings, shared),
             offload: Offload::new(),
             pools: Pools::default(),
-            read_buffer: vec![0; config.read_buffer.max(1)],
+            read_buffer: vec![0; settings.read_buffer.max(1)],
             passed: Vec::new(),
             to_visit: Vec::new(),
             visiting: Vec::new(),
@@ -141,16 +144,16 @@ impl Poller {
             stopping: false,
             hook: None,
             poll,
-            config,
+            settings,
         })
     }
 
     /// Reaches this poller from other threads.
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+    pub fn handle(&self) -> PollerHandle {
+        PollerHandle { shared: self.shared.clone() }
     }
 
-    /// Turns until [`Handle::shutdown`] has been asked for and the last socket is gone.
+    /// Turns until [`PollerHandle::shutdown`] has been asked for and the last socket is gone.
     ///
     /// # Errors
     /// The kernel refuses to tell events, which it does for faults of the program only.
@@ -230,10 +233,10 @@ impl Poller {
     }
 
     /// Runs `work` with a socket's session at once, if the socket is one of this poller's and still there; says whether.
-    /// For work between the sessions' own calls: in a [`Hook`], or [submitted](Handle::submit).
+    /// For work between the sessions' own calls: in a [`Hook`], or [submitted](PollerHandle::submit).
     pub fn call(&mut self, socket: &SocketHandle, work: impl FnOnce(&mut dyn Session, &mut Io<'_>)) -> bool {
         let key = socket.key();
-        let here = Arc::ptr_eq(&self.shared, &socket.handle().shared)
+        let here = Arc::ptr_eq(&self.shared, &socket.poller().shared)
             && self.lookup(key).is_some_and(|socket| !socket.doomed && socket.session.is_some());
         if here {
             self.now();
@@ -282,7 +285,7 @@ impl Poller {
             wheel: &mut self.wheel,
             pools: &mut self.pools,
             passed: &mut self.passed,
-            notsent_lowat: self.config.socket.notsent_lowat,
+            notsent_lowat: self.settings.socket.notsent_lowat,
         };
         Some((socket, env))
     }
@@ -299,7 +302,7 @@ impl Poller {
         }
         if outcome.is_err() {
             let conn_id = self.sockets.get(index).map_or(0, |socket| socket.conn_id);
-            log::error!("{}: the session of connection {conn_id} panicked; it is closed", self.config.name);
+            log::error!("{}: the session of connection {conn_id} panicked; it is closed", self.settings.name);
             add(&self.shared.counters.panics, 1);
             self.doom(index, End::local(Reason::Internal));
         }
@@ -347,7 +350,7 @@ impl Poller {
             };
             match result {
                 Ok(()) => self.sharp_armed = next,
-                Err(error) => log::error!("{}: cannot arm the timer: {error}", self.config.name),
+                Err(error) => log::error!("{}: cannot arm the timer: {error}", self.settings.name),
             }
         }
     }
@@ -399,7 +402,7 @@ impl Poller {
             match work {
                 Work::Run(job) => {
                     if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
-                        log::error!("{}: submitted work panicked", self.config.name);
+                        log::error!("{}: submitted work panicked", self.settings.name);
                         add(&self.shared.counters.panics, 1);
                     }
                 }
@@ -500,7 +503,7 @@ impl Poller {
     fn run_hook(&mut self) {
         let Some(mut hook) = self.hook.take() else { return };
         if catch_unwind(AssertUnwindSafe(|| hook.turn(self))).is_err() {
-            log::error!("{}: the hook panicked", self.config.name);
+            log::error!("{}: the hook panicked", self.settings.name);
             add(&self.shared.counters.panics, 1);
         }
         // Unless it has set another in its place.
@@ -554,6 +557,6 @@ impl Drop for Poller {
 }
 
 /// A change of a rate, from whatever thread, ends the poller's sleep.
-fn new_pacer(config: &Config, shared: Arc<Shared>) -> Pacer {
-    Pacer::new(config.pace_interval, Signal::new(move || shared.wake()))
+fn new_pacer(settings: &PollerSettings, shared: Arc<Shared>) -> Pacer {
+    Pacer::new(settings.pace_interval, Signal::new(move || shared.wake()))
 }

@@ -56,7 +56,7 @@ impl Poller {
         }
         for gone in std::mem::take(&mut self.callers_gone) {
             if catch_unwind(AssertUnwindSafe(gone)).is_err() {
-                log::error!("{}: a call panicked that was told that no caller is left", self.config.name);
+                log::error!("{}: a call panicked that was told that no caller is left", self.settings.name);
                 add(&self.shared.counters.panics, 1);
             }
         }

@@ -99,7 +99,7 @@ impl Poller {
         // Closed before the session hears of it, so that what it does next finds the descriptor free.
         drop(socket.gate.wire);
         if catch_unwind(AssertUnwindSafe(|| session.closed(record))).is_err() {
-            log::error!("{}: a session panicked while it was given its record", self.config.name);
+            log::error!("{}: a session panicked while it was given its record", self.settings.name);
             add(&self.shared.counters.panics, 1);
         }
     }

@@ -47,7 +47,7 @@ impl Poller {
 
     /// Runs a socket's gate until it has nothing to do or must stop.
     pub(super) fn run_gate(&mut self, index: usize) {
-        let mut room = self.config.visit_cap;
+        let mut room = self.settings.visit_cap;
         loop {
             let Some((socket, mut env)) = self.gate_parts(index) else { return };
             if socket.doomed || matches!(socket.life, Life::Connecting | Life::Bereft) {
@@ -115,10 +115,10 @@ impl Poller {
         // A goodbye is not the FIN: that is still to be read.
         socket.peer_finished = socket.fin_came();
         socket.life = Life::Lingering;
-        if socket.peer_finished || self.config.linger.is_zero() {
+        if socket.peer_finished || self.settings.linger.is_zero() {
             return self.doom(index, end);
         }
-        self.start_deadline(index, self.config.linger);
+        self.start_deadline(index, self.settings.linger);
         // What arrived meanwhile is discarded, or tells that the peer is done too.
         self.requeue(index);
     }
@@ -131,13 +131,14 @@ impl Poller {
             return self.doom(index, end);
         }
         let silent = !socket.gate.wire.wants_write() || socket.gate.wire.is_ready();
-        if silent || matches!(socket.life, Life::Failing | Life::Lingering) || self.config.linger.is_zero() {
+        if silent || matches!(socket.life, Life::Failing | Life::Lingering) || self.settings.linger.is_zero()
+        {
             return self.doom(index, end);
         }
         if !socket.doomed {
             socket.end = Some(end);
             socket.life = Life::Failing;
-            self.start_deadline(index, self.config.linger);
+            self.start_deadline(index, self.settings.linger);
             self.requeue(index);
         }
     }
@@ -165,7 +166,7 @@ impl Poller {
 
     /// Reads what there is, up to the visit's cap.
     pub(super) fn read(&mut self, index: usize) {
-        let mut room = self.config.read_cap;
+        let mut room = self.settings.read_cap;
         // Lent to the session with the socket, so it cannot stay in the poller meanwhile.
         let mut buffer = std::mem::take(&mut self.read_buffer);
         while self.sockets.get(index).is_some_and(|socket| {

@@ -91,7 +91,7 @@ impl Poller {
         let Some(watched) = self.watched.get_mut(index) else { return };
         let Some(mut told) = watched.told.take() else { return };
         if catch_unwind(AssertUnwindSafe(|| told(ready))).is_err() {
-            log::error!("{}: what watches a descriptor panicked", self.config.name);
+            log::error!("{}: what watches a descriptor panicked", self.settings.name);
             add(&self.shared.counters.panics, 1);
         }
         if let Some(watched) = self.watched.get_mut(index) {

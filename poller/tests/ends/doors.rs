@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use tidegate_poller::{Config, End, Peer, Poller, Reason, Role, sys};
+use tidegate_poller::{End, Peer, Poller, PollerSettings, Reason, Role, sys};
 
 use crate::support::{PATIENCE, Rig, Script, Told, pattern, read_to_end};
 
@@ -18,9 +18,11 @@ fn connecting_succeeds_fails_and_times_out() {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap();
         gone.local_addr().unwrap()
     };
-    let mut poller =
-        Poller::new(Config { connect_timeout: Some(Duration::from_millis(100)), ..Config::default() })
-            .unwrap();
+    let mut poller = Poller::new(PollerSettings {
+        connect_timeout: Some(Duration::from_millis(100)),
+        ..PollerSettings::default()
+    })
+    .unwrap();
     poller.connect(closed, Script::new().session(&tell));
     let script = Script::new().opened(|io| {
         io.send("hello");
@@ -52,7 +54,7 @@ fn unix_sockets_work_alike() {
     let path = std::env::temp_dir().join(format!("tidegate-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
-    let mut rig = Rig::on(Config::default(), listener, None, || {
+    let mut rig = Rig::on(PollerSettings::default(), listener, None, || {
         Script::new().quiet().received(|io, bytes| io.send(bytes.to_vec()))
     });
     let mut peer = UnixStream::connect(&path).unwrap();
@@ -97,7 +99,7 @@ fn unix_sockets_work_alike() {
 fn refused_callers_leave_a_record() {
     let listener = sys::listen_tcp("127.0.0.1:0".parse().unwrap(), 16, false).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut rig = Rig::on(Config::default(), listener, Some(Reason::Denied), Script::new);
+    let mut rig = Rig::on(PollerSettings::default(), listener, Some(Reason::Denied), Script::new);
     rig.address = address;
     let mut peer = rig.dial();
     assert!(matches!(peer.read(&mut [0; 1]), Ok(0) | Err(_)));
@@ -109,7 +111,7 @@ fn refused_callers_leave_a_record() {
 
 #[test]
 fn beyond_max_sockets_callers_are_refused() {
-    let mut rig = Rig::with(Config { max_sockets: 2, ..Config::default() }, Script::new);
+    let mut rig = Rig::with(PollerSettings { max_sockets: 2, ..PollerSettings::default() }, Script::new);
     let _in = (rig.dial(), rig.dial());
     let (_one, _two) = (rig.opened(), rig.opened());
     let _out = rig.dial();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use tidegate_poller::{Config, ConnectionRecord, Direction, End, Io, Limit, Poller, Reason, sys};
+use tidegate_poller::{ConnectionRecord, Direction, End, Io, Limit, Poller, PollerSettings, Reason, sys};
 
 use crate::support::{PATIENCE, Script, Told};
 
@@ -14,14 +14,14 @@ const SAID: usize = 50_000;
 /// What a session hears of a server that says something and resets us, of which the poller learns nothing before the session
 /// was opened; and whether it was told of an end.
 fn hear(
-    config: Config,
+    settings: PollerSettings,
     script: Script,
     mut opened: impl FnMut(&mut Io<'_>) + Send + 'static,
 ) -> (Vec<u8>, bool, ConnectionRecord) {
     let (tell, told) = std::sync::mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut poller = Poller::new(config).unwrap();
+    let mut poller = Poller::new(settings).unwrap();
     let script = script.opened(move |io| {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(&[7; SAID]).unwrap();
@@ -48,7 +48,8 @@ fn hear(
 
 #[test]
 fn what_a_server_said_before_it_reset_us_is_heard_although_a_write_fails_first() {
-    let (heard, finished, record) = hear(Config::default(), Script::new(), |io| io.send("a question"));
+    let (heard, finished, record) =
+        hear(PollerSettings::default(), Script::new(), |io| io.send("a question"));
     assert!(heard == [7; SAID], "{} bytes", heard.len());
     assert!(!finished, "a reset is no end");
     assert_eq!((record.end, record.wire_in), (End::peer(Reason::Abort), SAID as u64));
@@ -65,8 +66,8 @@ fn who_reads_slowly_hears_all_that_was_said_before_a_reset() {
         // A session that takes a little at a time, each in a visit of its own.
         let script = Script::new().timer(|io, _| io.resume_reading()).received(move |io, _| pause(io));
         let limit = Limit::new("each", Some(1_000_000));
-        let config = Config { read_buffer: 4_096, ..Config::default() };
-        let (heard, finished, record) = hear(config, script, move |io| {
+        let settings = PollerSettings { read_buffer: 4_096, ..PollerSettings::default() };
+        let (heard, finished, record) = hear(settings, script, move |io| {
             if budget {
                 io.set_limit(Direction::Ingress, Some(&limit));
             }
@@ -88,10 +89,10 @@ fn a_session_whose_peer_is_gone_may_still_end_it_by_itself() {
         io.send("too late");
         io.abort(End::local(Reason::Ok));
     });
-    let (heard, _, record) = hear(Config::default(), script, |io| io.send("a question"));
+    let (heard, _, record) = hear(PollerSettings::default(), script, |io| io.send("a question"));
     assert!(!heard.is_empty());
     assert_eq!((record.end, record.dropped_out), (End::local(Reason::Ok), 18));
     let script = Script::new().received(|io, _| io.finish(End::local(Reason::Denied)));
-    let (_, _, record) = hear(Config::default(), script, |io| io.send("a question"));
+    let (_, _, record) = hear(PollerSettings::default(), script, |io| io.send("a question"));
     assert_eq!(record.end, End::local(Reason::Denied));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidegate_poller::{Config, End, Reason, Session, SocketOptions};
+use tidegate_poller::{End, PollerSettings, Reason, Session, SocketOptions};
 
 use crate::MORE_THAN_FITS;
 use crate::support::{PATIENCE, Rig, Script, Told, read_exact, read_to_end};
@@ -101,11 +101,11 @@ fn timers_fire_in_time_and_can_be_cancelled() {
 
 #[test]
 fn paused_reading_closes_the_window() {
-    let config = Config {
+    let settings = PollerSettings {
         socket: SocketOptions { receive_buffer: Some(64 * 1024), ..SocketOptions::default() },
-        ..Config::default()
+        ..PollerSettings::default()
     };
-    let mut rig = Rig::with(config, || Script::new().quiet().opened(|io| io.pause_reading()));
+    let mut rig = Rig::with(settings, || Script::new().quiet().opened(|io| io.pause_reading()));
     let mut peer = rig.dial();
     let socket = rig.opened();
     peer.set_write_timeout(Some(Duration::from_millis(50))).unwrap();

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use tidegate_poller::{Config, End, Poller, Reason, Role, sys};
+use tidegate_poller::{End, Poller, PollerSettings, Reason, Role, sys};
 
 use crate::support::{Door, PATIENCE, Rig, Script, Told, read_exact, read_to_end};
 use crate::{MORE_THAN_FITS, flood};
@@ -100,7 +100,7 @@ fn callers_at_the_door_have_a_record_when_the_poller_stops() {
     let (tell, told) = std::sync::mpsc::channel();
     let listener = sys::listen_tcp(([127, 0, 0, 1], 0).into(), 1_024, false).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     let door = Door { script: || Script::new().opened(|io| io.send("hello")), refuse: None, tell };
     poller.listen(listener, Box::new(door)).unwrap();
     // The kernel lets them in; nobody has accepted them when the poller is told to stop.
@@ -121,7 +121,7 @@ fn callers_at_the_door_have_a_record_when_the_poller_stops() {
 fn a_dropped_poller_delivers_its_records() {
     let (tell, told) = std::sync::mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut poller = Poller::new(Config::default()).unwrap();
+    let mut poller = Poller::new(PollerSettings::default()).unwrap();
     poller.connect(listener.local_addr().unwrap(), Script::new().session(&tell)).unwrap();
     drop(poller);
     let records = told

@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidegate_poller::{
-    Acceptor, Admission, Config, ConnectionRecord, Figures, Handle, Io, Listening, Passed, Peer, Poller,
-    Reason, Refusal, Session, SocketHandle, sys,
+    Acceptor, Admission, ConnectionRecord, Io, Listening, Passed, Peer, Poller, PollerFigures, PollerHandle,
+    PollerSettings, Reason, Refusal, Session, SocketHandle, sys,
 };
 
 /// How long a test waits for what must happen. Reached only by a failing test.
@@ -195,7 +195,7 @@ impl<F: FnMut() -> Script> Acceptor for Door<F> {
 
 /// A running poller that serves a script.
 pub struct Rig {
-    pub handle: Handle,
+    pub handle: PollerHandle,
     pub address: SocketAddr,
     pub tell: Sender<Told>,
     pub told: Receiver<Told>,
@@ -205,19 +205,19 @@ pub struct Rig {
 
 impl Rig {
     pub fn start(script: impl FnMut() -> Script + Send + 'static) -> Rig {
-        Rig::with(Config::default(), script)
+        Rig::with(PollerSettings::default(), script)
     }
 
-    pub fn with(config: Config, script: impl FnMut() -> Script + Send + 'static) -> Rig {
+    pub fn with(settings: PollerSettings, script: impl FnMut() -> Script + Send + 'static) -> Rig {
         let listener = sys::listen_tcp("127.0.0.1:0".parse().unwrap(), 256, false).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut rig = Rig::on(config, listener, None, script);
+        let mut rig = Rig::on(settings, listener, None, script);
         rig.address = address;
         rig
     }
 
     pub fn on(
-        config: Config,
+        settings: PollerSettings,
         listener: impl Into<Listening> + Send + 'static,
         refuse: Option<Reason>,
         script: impl FnMut() -> Script + Send + 'static,
@@ -226,7 +226,7 @@ impl Rig {
         let (handle_out, handle_in) = channel();
         let tell_door = tell.clone();
         let thread = std::thread::spawn(move || {
-            let mut poller = Poller::new(config)?;
+            let mut poller = Poller::new(settings)?;
             poller.listen(listener, Box::new(Door { script, tell: tell_door, refuse }))?;
             handle_out.send(poller.handle()).unwrap();
             poller.run()
@@ -323,7 +323,7 @@ impl Rig {
     }
 
     /// Waits for figures that satisfy.
-    pub fn figures(&self, enough: impl Fn(&Figures) -> bool) -> Figures {
+    pub fn figures(&self, enough: impl Fn(&PollerFigures) -> bool) -> PollerFigures {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let figures = self.handle.figures();

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use tidegate_poller::{Config, ListenerId, Plain, Poller, Wire};
+use tidegate_poller::{ListenerId, Plain, Poller, PollerSettings, Wire};
 
 use super::{Census, Door, Handler, Server, ServerSettings, Service};
 use crate::net::Listeners;
-use crate::runtime::{Builder, RuntimeHandle};
+use crate::runtime::{RuntimeBuilder, RuntimeHandle};
 
 /// Puts something between the bytes and a caller's socket.
 pub(super) type Transport = Arc<dyn Fn(Plain) -> Wire + Send + Sync>;
@@ -20,8 +20,8 @@ pub(super) type Transport = Arc<dyn Fn(Plain) -> Wire + Send + Sync>;
 pub struct ServerBuilder<H> {
     handler: H,
     settings: ServerSettings,
-    runtime: Builder,
-    config: Config,
+    runtime: RuntimeBuilder,
+    poller_settings: PollerSettings,
     transport: Option<Transport>,
 }
 
@@ -49,7 +49,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
             handler,
             settings: ServerSettings::default(),
             runtime: crate::runtime::Runtime::builder(),
-            config: Config { name: "http".into(), ..Config::default() },
+            poller_settings: PollerSettings { name: "http".into(), ..PollerSettings::default() },
             transport: None,
         }
     }
@@ -61,8 +61,8 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     }
 
     /// The settings of each poller, where it has pollers of its own.
-    pub fn config(mut self, config: Config) -> ServerBuilder<H> {
-        self.config = config;
+    pub fn poller_settings(mut self, settings: PollerSettings) -> ServerBuilder<H> {
+        self.poller_settings = settings;
         self
     }
 
@@ -82,7 +82,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     }
 
     /// Speaks TLS with its callers, with certificates that can be changed while it runs. The handshake has its own time
-    /// ([`Config::handshake_timeout`]); that of the first head begins after it. Who speaks plain HTTP is told so, by 400.
+    /// ([`PollerSettings::handshake_timeout`]); that of the first head begins after it. Who speaks plain HTTP is told so, by 400.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: &crate::net::tls::ServerTls) -> ServerBuilder<H> {
         let tls = tls.answering_plainly(super::plain::answer);
@@ -95,8 +95,8 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     /// When a thread cannot be started or a poller not be made.
     pub fn start(self, listeners: Listeners) -> io::Result<Server> {
         let address = listeners.address();
-        let config = self.config.clone();
-        let mut runtime = self.runtime.name(config.name.clone()).config(config).pollers(0);
+        let settings = self.poller_settings.clone();
+        let mut runtime = self.runtime.name(settings.name.clone()).poller_settings(settings).pollers(0);
         let census = Census::new(self.settings.max_connections);
         for socket in listeners.into_sockets() {
             let part = Part {

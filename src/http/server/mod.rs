@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::runtime::{Handles, Runtime, RuntimeHandle};
+use crate::runtime::{PollerHandles, Runtime, RuntimeHandle};
 
 pub use builder::{ServerBuilder, Serving};
 pub use door::Door;
@@ -64,8 +64,8 @@ impl Server {
         self.pollers().shutdown(grace);
     }
 
-    /// Reaches its pollers, from anywhere: their [`shutdown`](Handles::shutdown) is that of the server.
-    pub fn pollers(&self) -> Handles {
+    /// Reaches its pollers, from anywhere: their [`shutdown`](PollerHandles::shutdown) is that of the server.
+    pub fn pollers(&self) -> PollerHandles {
         self.runtime.pollers()
     }
 

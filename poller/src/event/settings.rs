@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Settings of a poller.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct PollerSettings {
     /// Its name, in logs.
     pub name: String,
     /// Most kernel events taken in one turn. More wait in the kernel; a bound keeps timers punctual.
@@ -46,9 +46,9 @@ pub struct SocketOptions {
     pub receive_buffer: Option<u32>,
 }
 
-impl Default for Config {
-    fn default() -> Config {
-        Config {
+impl Default for PollerSettings {
+    fn default() -> PollerSettings {
+        PollerSettings {
             name: String::from("poller"),
             events_per_turn: 256,
             // About 1 ms of copying: what one greedy socket may add to the others' wait.
