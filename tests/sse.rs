@@ -42,7 +42,7 @@ fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
 
 /// Of so many bytes, so that few fill what lies between server and client.
 fn large(number: u32) -> Event {
-    Event::data(format!("{number} {}", "x".repeat(4_000))).named("n").with_key(number.to_string())
+    Event::data(format!("{number} {}", "x".repeat(4_000))).with_name("n").with_key(number.to_string())
 }
 
 /// A client with little room that asks and does not read.
@@ -358,7 +358,7 @@ fn publishers_wait_for_the_slowest_where_that_is_wanted() {
     let mut number = 0;
     let waiting = loop {
         number += 1;
-        let sent = runtime.spawn(hub.send("t", large(number)));
+        let sent = runtime.spawn(hub.publish_waiting("t", large(number)));
         // As long as it takes nothing, it is full sooner or later.
         match sent.wait_for(Duration::from_millis(200)) {
             Ok(sent) => sent.unwrap().unwrap(),
@@ -367,8 +367,8 @@ fn publishers_wait_for_the_slowest_where_that_is_wanted() {
     };
     assert_eq!(hub.publish("t", Event::data("x")), Err(PublishError::Congested));
     hub.publish("other", Event::data("x")).unwrap();
-    let cancelled = runtime.spawn(hub.send("t", large(0)));
-    let last = runtime.spawn(hub.send("t", large(number + 1)));
+    let cancelled = runtime.spawn(hub.publish_waiting("t", large(0)));
+    let last = runtime.spawn(hub.publish_waiting("t", large(number + 1)));
     cancelled.cancel();
     assert!(!waiting.is_done() && !last.is_done());
     slow.read_head();
@@ -392,7 +392,7 @@ fn who_waits_for_a_subscriber_that_leaves_goes_on() {
     let slow = sleeper(&running, "/t");
     await_subscribers(&hub, 1);
     let waiting = loop {
-        match runtime.spawn(hub.send("t", large(1))).wait_for(Duration::from_millis(200)) {
+        match runtime.spawn(hub.publish_waiting("t", large(1))).wait_for(Duration::from_millis(200)) {
             Ok(sent) => sent.unwrap().unwrap(),
             Err(waits) => break waits,
         };
@@ -453,7 +453,7 @@ fn who_is_held_back_for_long_gets_only_the_latest() {
 #[test]
 fn clients_share_a_budget_of_events() {
     let total = Budget::builder("events").rate(100).build();
-    let hub = hub(Delivery { events: Some(Spender::new(&total)), ..Delivery::default() });
+    let hub = hub(Delivery { event_budgets: Some(Spender::new(&total)), ..Delivery::default() });
     let running = Running::of(&hub);
     let mut listeners = [(); 2].map(|()| Listener::connect(running.address, "/t", ""));
     await_subscribers(&hub, 2);
@@ -483,7 +483,7 @@ fn bytes_of_one_client_and_of_all_are_limited_by_the_reply() {
     await_subscribers(&hub, 3);
     let began = Instant::now();
     for number in 1..=15 {
-        hub.publish("t", Event::data(format!("{number} {}", "x".repeat(1_000))).named("n")).unwrap();
+        hub.publish("t", Event::data(format!("{number} {}", "x".repeat(1_000))).with_name("n")).unwrap();
     }
     let took = listeners.each_mut().map(|listener| {
         (1..=15).for_each(|number| assert_eq!(number_of_large(&listener.next().unwrap()), number));
@@ -503,7 +503,7 @@ fn a_hub_that_closes_says_its_last_word_and_has_nobody_come_again() {
     let mut listeners: Vec<Listener> = (0..5).map(|_| Listener::connect(running.address, "/t", "")).collect();
     await_subscribers(&hub, 5);
     publish(&hub, "t", 1..=3);
-    hub.close(Some(Event::data("bye").named("end")));
+    hub.close(Some(Event::data("bye").with_name("end")));
     assert_eq!(hub.publish("t", Event::data("x")), Err(PublishError::Closed));
     for listener in &mut listeners {
         assert_eq!(listener.data(4), ["1", "2", "3", "bye"]);
@@ -573,7 +573,7 @@ fn a_head_request_makes_no_subscriber_and_a_post_does() {
 
 #[test]
 fn one_client_cannot_take_all_topics() {
-    let hub = Hub::builder().topics_each_max(3).build();
+    let hub = Hub::builder().max_topics_each(3).build();
     let running = Running::of(&hub);
     let beyond = Listener::connect(running.address, "/a+b+c+d", "");
     assert!(beyond.head.starts_with("HTTP/1.1 400 "), "{}", beyond.head);

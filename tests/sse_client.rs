@@ -14,7 +14,7 @@ use support::{PATIENCE, await_that};
 use tidegate::http::{get, post};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{
-    Event, EventSource, EventSourceError, EventSourceSettings, Hub, Limits, Message, TooLong, connect,
+    Event, EventSource, EventSourceError, EventSourceSettings, Hub, Message, ParserLimits, TooLong, connect,
 };
 use tidegate::task::{Elapsed, TaskExt as _};
 
@@ -68,7 +68,7 @@ fn events_come_from_our_own_hub_until_it_closes() {
     let first = runtime.spawn(events.next());
     await_subscribers(&hub, 1);
     for number in 1..=50 {
-        hub.publish("t", Event::data(number.to_string()).named("n")).unwrap();
+        hub.publish("t", Event::data(number.to_string()).with_name("n")).unwrap();
     }
     assert_eq!(first.wait_for(PATIENCE).unwrap().unwrap().unwrap().unwrap().data, "1");
     for number in 2..=50 {
@@ -125,7 +125,7 @@ fn what_is_no_stream_of_events_is_an_error() {
 #[test]
 fn a_line_without_end_is_an_error() {
     let (address, _requests) = scripted(vec![stream_of(&format!("data: {}", "x".repeat(5_000)))]);
-    let limits = Limits { line_bytes: 1_000, event_bytes: 1_000 };
+    let limits = ParserLimits { line_bytes: 1_000, event_bytes: 1_000 };
     let runtime = Runtime::new().unwrap();
     let error = next(&runtime, &source(address, EventSourceSettings { limits, ..quick() })).unwrap_err();
     assert!(matches!(error, EventSourceError::TooLong(TooLong::Line(1_000))), "{error}");
@@ -136,7 +136,7 @@ fn attempts_that_bring_nothing_come_to_an_end_where_that_is_wanted() {
     // Nobody listens there any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let runtime = Runtime::new().unwrap();
-    let events = source(address, EventSourceSettings { attempts_max: Some(3), ..quick() });
+    let events = source(address, EventSourceSettings { max_attempts: Some(3), ..quick() });
     let error = next(&runtime, &events).unwrap_err();
     assert!(matches!(error, EventSourceError::Attempts(3)), "{error}");
 }
@@ -213,7 +213,7 @@ fn what_a_server_is_not_up_to_now_is_asked_again() {
         status("501 Not Implemented"),
     ]);
     let runtime = Runtime::new().unwrap();
-    let settings = EventSourceSettings { retry_max: Duration::from_millis(20), ..quick() };
+    let settings = EventSourceSettings { max_retry_wait: Duration::from_millis(20), ..quick() };
     let events = source(address, settings);
     assert_eq!(next(&runtime, &events).unwrap().unwrap().data, "a");
     let error = next(&runtime, &events).unwrap_err();
@@ -265,8 +265,8 @@ fn quiet_streams_are_no_attempts_in_vain_and_short_ones_are() {
     };
     let settings = EventSourceSettings {
         retry: Duration::from_millis(1),
-        retry_max: Duration::from_millis(50),
-        attempts_max: Some(3),
+        max_retry_wait: Duration::from_millis(50),
+        max_attempts: Some(3),
         ..EventSourceSettings::default()
     };
     let runtime = Runtime::new().unwrap();

@@ -238,7 +238,7 @@ fn a_poller_that_is_held_up_has_publishers_wait_before_its_line_grows_without_bo
     assert!(published >= 65_536, "{published}");
     assert_eq!(hub.publish("t", Event::data("x")), Err(PublishError::Congested));
     hub.publish("other", Event::data("x")).unwrap();
-    let waits = runtime.spawn(hub.send("t", Event::data("at last")));
+    let waits = runtime.spawn(hub.publish_waiting("t", Event::data("at last")));
     drop(hold);
     waits.wait_for(PATIENCE).unwrap().unwrap().unwrap();
     for listener in &mut listeners {
@@ -258,14 +258,14 @@ fn a_server_that_stops_lets_those_go_on_who_wait_for_its_clients() {
     let _slow = sleeper(&running, "/t");
     await_subscribers(&hub, 1);
     let waiting = loop {
-        match runtime.spawn(hub.send("t", large(1))).wait_for(Duration::from_millis(200)) {
+        match runtime.spawn(hub.publish_waiting("t", large(1))).wait_for(Duration::from_millis(200)) {
             Ok(sent) => {
                 sent.unwrap().unwrap();
             }
             Err(waits) => break waits,
         }
     };
-    let more: Vec<_> = (0..10).map(|number| runtime.spawn(hub.send("t", large(number)))).collect();
+    let more: Vec<_> = (0..10).map(|number| runtime.spawn(hub.publish_waiting("t", large(number)))).collect();
     let begun = Instant::now();
     running.stop(Duration::from_millis(300));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

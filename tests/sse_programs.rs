@@ -229,7 +229,8 @@ fn what_a_proxy_sees_is_what_a_client_sees() {
         [running.address, nginx.address()].map(|address| Listener::connect(address, "/t", ""));
     await_subscribers(&hub, 2);
     for number in 1..=100 {
-        hub.publish("t", Event::data(format!("{number}\n{}", "x".repeat(number * 37))).named("n")).unwrap();
+        hub.publish("t", Event::data(format!("{number}\n{}", "x".repeat(number * 37))).with_name("n"))
+            .unwrap();
     }
     let [direct, proxied] = &mut listeners;
     for _ in 1..=100 {

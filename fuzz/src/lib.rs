@@ -6,7 +6,7 @@ use tidegate::http::codec::dechunk::{ChunkError, Dechunker, Piece};
 use tidegate::http::codec::request::{HeadLimits, Parsed, Request, parse};
 use tidegate::http::codec::response::{self, Decoder, Fault};
 use tidegate::http::codec::target::Target;
-use tidegate::sse::{Event, Limits, Message, Parser, TooLong};
+use tidegate::sse::{Event, Message, Parser, ParserLimits, TooLong};
 
 /// A request head: where it ends does not depend on what follows, it owns what it tells, and no part of it is one.
 pub fn request(data: &[u8]) {
@@ -128,7 +128,7 @@ pub fn events(data: &[u8]) {
     let whole = messages(std::iter::once(data));
     assert_eq!(whole, messages(data.chunks(1)));
     for message in whole.0 {
-        let event = Event::data(message.data.clone()).named(message.event.clone());
+        let event = Event::data(message.data.clone()).with_name(message.event.clone());
         let (again, _) = messages(std::iter::once(event.to_text().as_bytes()));
         // A lone NUL in a name becomes a blank, and a name may be longer than a line with its field.
         if let [again] = &again[..] {
@@ -138,7 +138,7 @@ pub fn events(data: &[u8]) {
 }
 
 fn messages<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Option<TooLong>) {
-    let mut parser = Parser::new(Limits { line_bytes: 200, event_bytes: 400 });
+    let mut parser = Parser::new(ParserLimits { line_bytes: 200, event_bytes: 400 });
     let mut messages = Vec::new();
     let mut failed = None;
     for piece in pieces {

@@ -26,7 +26,7 @@ pub struct Delivery {
     /// Events a second of each client.
     pub rate: Option<EventRate>,
     /// Budgets of events that clients share: a key's, everybody's. See [`Spender`].
-    pub events: Option<Spender>,
+    pub event_budgets: Option<Spender>,
     /// A client that a rate or a budget has held back for so long gets only the latest of each key, whatever the policy.
     pub conflate_after: Option<Duration>,
     /// The name of the event that says how many events were dropped.
@@ -44,7 +44,7 @@ impl Default for Delivery {
             retry: None,
             retry_jitter: Duration::ZERO,
             rate: None,
-            events: None,
+            event_budgets: None,
             conflate_after: None,
             lagged_event: String::from("lagged"),
         }
@@ -66,13 +66,13 @@ impl Delivery {
 
     pub(super) fn heartbeat(&self) -> Vec<u8> {
         let beat = match &self.heartbeat_event {
-            Some(name) => Event::data("").named(name),
+            Some(name) => Event::data("").with_name(name),
             None => Event::comment(""),
         };
         beat.to_text().into_bytes()
     }
 
     pub(super) fn lagged(&self, lost: u64) -> Vec<u8> {
-        Event::data(lost.to_string()).named(&self.lagged_event).to_text().into_bytes()
+        Event::data(lost.to_string()).with_name(&self.lagged_event).to_text().into_bytes()
     }
 }

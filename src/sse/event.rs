@@ -9,7 +9,7 @@ use std::time::Duration;
 /// ```
 /// use tidegate::sse::Event;
 ///
-/// let event = Event::data("first line\nsecond line").named("note").with_id("7");
+/// let event = Event::data("first line\nsecond line").with_name("note").with_id("7");
 /// assert_eq!(event.to_text(), "id: 7\nevent: note\ndata: first line\ndata: second line\n\n");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Event {
     /// With a name: what a browser's `addEventListener` is told; without one it is `message`. Line ends and NUL in it
     /// become blanks.
     #[must_use]
-    pub fn named(mut self, name: impl Into<String>) -> Event {
+    pub fn with_name(mut self, name: impl Into<String>) -> Event {
         self.name = Some(one_line(name.into()));
         self
     }
@@ -181,7 +181,7 @@ mod tests {
             (Event::data(""), "data: \n\n"),
             (Event::data("a\nb\rc\r\nd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"),
             (Event::data("\n\r"), "data: \ndata: \ndata: \n\n"),
-            (Event::data(" x").named("n").with_id("1"), "id: 1\nevent: n\ndata:  x\n\n"),
+            (Event::data(" x").with_name("n").with_id("1"), "id: 1\nevent: n\ndata:  x\n\n"),
             (Event::comment("a\nb"), ": a\n: b\n\n"),
             (Event::retry(ms(1_500)), "retry: 1500\n\n"),
             (Event::data("x").with_comment("c").with_retry(ms(2)), ": c\nretry: 2\ndata: x\n\n"),
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn no_value_adds_a_line() {
-        let event = Event::data("x").named("a\ndata: evil\n\nb\0c").with_id(" 1\r\nretry: 0\0 ");
+        let event = Event::data("x").with_name("a\ndata: evil\n\nb\0c").with_id(" 1\r\nretry: 0\0 ");
         assert_eq!(event.to_text(), "id: 1  retry: 0\nevent: a data: evil  b c\ndata: x\n\n");
         assert_eq!((event.id(), event.name()), (Some("1  retry: 0"), Some("a data: evil  b c")));
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_key_is_the_name_unless_said() {
         assert_eq!(Event::data("x").key(), None);
-        assert_eq!(Event::data("x").named("price").key(), Some("price"));
-        assert_eq!(Event::data("x").named("price").with_key("ABC").key(), Some("ABC"));
+        assert_eq!(Event::data("x").with_name("price").key(), Some("price"));
+        assert_eq!(Event::data("x").with_name("price").with_key("ABC").key(), Some("ABC"));
     }
 }

@@ -27,8 +27,10 @@ mod waiting;
 pub use client::{EventSource, EventSourceError, EventSourceSettings, NextEvent, connect};
 pub use delivery::Delivery;
 pub use event::Event;
-pub use hub::{Departure, Hub, HubBuilder, HubFigures, PublishError, Send, SubscriberRecord, Subscription};
-pub use parser::{Limits, Message, Parser, TooLong};
+pub use hub::{
+    Departure, Hub, HubBuilder, HubFigures, PublishError, PublishWaiting, SubscriberRecord, Subscription,
+};
+pub use parser::{Message, Parser, ParserLimits, TooLong};
 pub use queue::{Bound, Policy};
 pub use rate::EventRate;
 pub use reply::last_event_id;

@@ -372,7 +372,7 @@ impl State {
             self.held_until = Some(until);
             return false;
         }
-        if delivery.events.is_some() && self.credit == 0 {
+        if delivery.event_budgets.is_some() && self.credit == 0 {
             self.held_since.get_or_insert(now);
             after.acquire = !std::mem::replace(&mut self.asking, true);
             return false;

@@ -21,21 +21,21 @@ pub struct Message {
 
 /// How long a line, and the data of an event, may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ParserLimits {
     /// Bytes of one line, without its end.
     pub line_bytes: usize,
     /// Bytes of an event's data.
     pub event_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for ParserLimits {
     /// 1 MiB and 4 MiB.
-    fn default() -> Limits {
-        Limits { line_bytes: 1 << 20, event_bytes: 4 << 20 }
+    fn default() -> ParserLimits {
+        ParserLimits { line_bytes: 1 << 20, event_bytes: 4 << 20 }
     }
 }
 
-/// What the server sent goes beyond the [`Limits`]. Nothing more can be made of the stream.
+/// What the server sent goes beyond the [`ParserLimits`]. Nothing more can be made of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooLong {
     /// A line, of more than so many bytes.
@@ -70,7 +70,7 @@ impl std::error::Error for TooLong {}
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
-    limits: Limits,
+    limits: ParserLimits,
     /// The line at hand, as far as it came.
     line: Vec<u8>,
     /// How many bytes of a byte order mark at the start were seen; then past it.
@@ -101,7 +101,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl Parser {
     /// One with limits of its own.
-    pub fn new(limits: Limits) -> Parser {
+    pub fn new(limits: ParserLimits) -> Parser {
         Parser { limits, ..Parser::default() }
     }
 
@@ -248,7 +248,7 @@ mod tests {
 
     type Parsed = (Vec<(String, String, String)>, String, Option<Duration>, Option<TooLong>);
 
-    fn parse(parts: &[&[u8]], limits: Limits) -> Parsed {
+    fn parse(parts: &[&[u8]], limits: ParserLimits) -> Parsed {
         let mut parser = Parser::new(limits);
         let mut messages = Vec::new();
         let mut failed = None;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn messages(text: &[u8]) -> Vec<(String, String, String)> {
-        parse(&[text], Limits::default()).0
+        parse(&[text], ParserLimits::default()).0
     }
 
     fn message(id: &str, event: &str, data: &str) -> (String, String, String) {
@@ -319,13 +319,13 @@ mod tests {
 
     #[test]
     fn an_id_counts_once_its_event_is_complete_even_without_data() {
-        assert_eq!(parse(&[b"id: 7\n"], Limits::default()).1, "");
-        assert_eq!(parse(&[b"id: 7\n\n"], Limits::default()).1, "7");
+        assert_eq!(parse(&[b"id: 7\n"], ParserLimits::default()).1, "");
+        assert_eq!(parse(&[b"id: 7\n\n"], ParserLimits::default()).1, "7");
     }
 
     #[test]
     fn retry_takes_digits_only() {
-        let retry = |text: &[u8]| parse(&[text], Limits::default()).2;
+        let retry = |text: &[u8]| parse(&[text], ParserLimits::default()).2;
         assert_eq!(retry(b"retry: 1500\n"), Some(Duration::from_millis(1_500)));
         for text in [&b"retry: 1.5\n"[..], b"retry: -1\n", b"retry:\n", b"retry: 99999999999999999999999\n"] {
             assert_eq!(retry(text), None);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn long_lines_and_events_are_errors() {
-        let limits = Limits { line_bytes: 10, event_bytes: 8 };
+        let limits = ParserLimits { line_bytes: 10, event_bytes: 8 };
         let failed = |text: &[u8]| parse(&[text, b"\n\ndata: b\n\n"], limits);
         assert_eq!(failed(b"0123456789").3, None);
         assert_eq!(failed(b"0123456789x").3, Some(TooLong::Line(10)));
@@ -366,7 +366,7 @@ mod tests {
             line_bytes in 4_usize..40,
         ) {
             let text = pieces.concat().into_bytes();
-            let limits = Limits { line_bytes, event_bytes: 30 };
+            let limits = ParserLimits { line_bytes, event_bytes: 30 };
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
             at.extend([0, text.len()]);
             at.sort_unstable();
@@ -378,7 +378,7 @@ mod tests {
         fn what_is_encoded_is_what_is_parsed(
             data in "[a-z:\\r\\n é]{0,40}", name in "[a-z: é\\n]{0,9}", id in "[a-z0-9:\\r]{0,9}",
         ) {
-            let event = Event::data(data.clone()).named(name).with_id(id);
+            let event = Event::data(data.clone()).with_name(name).with_id(id);
             let name = event.name().filter(|name| !name.is_empty()).unwrap_or("message");
             let data = data.replace("\r\n", "\n").replace('\r', "\n");
             prop_assert_eq!(messages(event.to_text().as_bytes()), vec![message(event.id().unwrap(), name, &data)]);
@@ -388,14 +388,14 @@ mod tests {
         fn no_text_makes_another_field_or_event(
             data in text(), name in text(), id in text(), comment in text(), retry in 0_u64..100_000,
         ) {
-            let event = Event::data(data.clone()).named(name).with_id(id).with_comment(comment);
+            let event = Event::data(data.clone()).with_name(name).with_id(id).with_comment(comment);
             let event = event.with_retry(Duration::from_millis(retry));
             let encoded = [event.to_text().into_bytes(), Encoded::new(&event).bytes().to_vec()];
             let (name, id) = (event.name().filter(|name| !name.is_empty()).unwrap_or("message"), event.id().unwrap());
             let data = data.replace("\r\n", "\n").replace('\r', "\n");
             for bytes in encoded {
                 let stream = [b"data: before\n\n", &bytes[..], b"data: after\n\n"].concat();
-                let (messages, last_id, waits, failed) = parse(&[&stream], Limits::default());
+                let (messages, last_id, waits, failed) = parse(&[&stream], ParserLimits::default());
                 let expected =
                     [message("", "message", "before"), message(id, name, &data), message(id, "message", "after")];
                 prop_assert_eq!(messages, expected);
@@ -405,7 +405,7 @@ mod tests {
 
         #[test]
         fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            parse(&[&bytes], Limits { line_bytes: 50, event_bytes: 50 });
+            parse(&[&bytes], ParserLimits { line_bytes: 50, event_bytes: 50 });
         }
     }
 }

@@ -123,7 +123,7 @@ fn wake_at(outlet: &Arc<Outlet>, runtime: &RuntimeHandle, at: Moment) {
 
 /// Asks the budgets of events for one.
 fn acquire(outlet: &Arc<Outlet>, runtime: &RuntimeHandle) -> Option<Canceller> {
-    let spender = outlet.delivery.events.as_ref()?;
+    let spender = outlet.delivery.event_budgets.as_ref()?;
     let outlet = Arc::downgrade(outlet);
     let ask = Series::new(()).then(spender.acquire(1), move |(), _| {
         if let Some(outlet) = outlet.upgrade() {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use pipe::Wake;
 pub use reader::{BodyFeed, BodyReader, NextChunk};
 pub use source::{BodySource, BodyWaker, StreamBody};
-pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, ShuttingDown, TrySend, body_stream};
+pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, ShuttingDown, TrySendError, body_stream};
 
 pub(in crate::http) use outgoing::{Framing, Outgoing, Reins};
 

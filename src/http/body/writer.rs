@@ -29,7 +29,7 @@ pub struct ReaderGone;
 
 /// Bytes that could not be written without waiting.
 #[derive(Debug)]
-pub enum TrySend {
+pub enum TrySendError {
     /// There is no room now.
     Full(Chunk),
     /// Nobody reads any more.
@@ -46,10 +46,10 @@ impl BodyWriter {
     ///
     /// # Errors
     /// There is none, or nobody reads any more; the bytes come back.
-    pub fn try_send(&self, bytes: impl Into<Chunk>) -> Result<(), TrySend> {
+    pub fn try_send(&self, bytes: impl Into<Chunk>) -> Result<(), TrySendError> {
         self.pipe().try_give(bytes.into()).map_err(|(chunk, gone)| match gone {
-            true => TrySend::Gone(chunk),
-            false => TrySend::Full(chunk),
+            true => TrySendError::Gone(chunk),
+            false => TrySendError::Full(chunk),
         })
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let (writer, _body) = body_stream(4);
         let mut source = source(&writer);
         writer.try_send("abcd").unwrap();
-        assert!(matches!(writer.try_send("x"), Err(TrySend::Full(_))));
+        assert!(matches!(writer.try_send("x"), Err(TrySendError::Full(_))));
         let waits = runtime.spawn(writer.send("ef"));
         let gives_up = runtime.spawn(writer.send("never"));
         assert!(!waits.is_done());
@@ -249,7 +249,7 @@ mod tests {
         drop(body);
         assert_eq!(waits.wait_for(LONG).unwrap().unwrap(), Err(ReaderGone));
         watches.wait_for(LONG).unwrap().unwrap();
-        assert!(writer.is_closed() && matches!(writer.try_send("d"), Err(TrySend::Gone(_))));
+        assert!(writer.is_closed() && matches!(writer.try_send("d"), Err(TrySendError::Gone(_))));
     }
 
     #[test]

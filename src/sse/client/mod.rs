@@ -16,7 +16,7 @@ use crate::http::{
     BodyError, BodyReader, ClientError, HeaderValue, RequestTask, Response, ResponseBody, StatusCode, get,
 };
 use crate::runtime::RuntimeHandle;
-use crate::sse::parser::{Limits, Message, Parser, TooLong};
+use crate::sse::parser::{Message, Parser, ParserLimits, TooLong};
 use crate::task::{Continuation, Dropped, Elapsed, Task, TaskExt as _, TaskHandle, future, sleep};
 use reconnect::Reconnect;
 
@@ -27,24 +27,24 @@ pub struct EventSourceSettings {
     pub retry: Duration,
     /// The wait doubles with each attempt that brings nothing, up to this, and is up to a half longer at random. A stream that
     /// was open for as long as this counts as one that brought something, though no event came. Default: 60 s.
-    pub retry_max: Duration,
+    pub max_retry_wait: Duration,
     /// After so many attempts in a row that brought nothing, that is an error. Default: none, it tries for ever.
-    pub attempts_max: Option<u32>,
+    pub max_attempts: Option<u32>,
     /// A stream on which nothing comes for so long, not even a heartbeat, is given up and begun anew. The HTTP client has a
     /// time of its own for that, too, 60 s by default. Default: 45 s, three of the usual heartbeats.
     pub idle_timeout: Option<Duration>,
     /// How long lines and events may get.
-    pub limits: Limits,
+    pub limits: ParserLimits,
 }
 
 impl Default for EventSourceSettings {
     fn default() -> EventSourceSettings {
         EventSourceSettings {
             retry: Duration::from_secs(1),
-            retry_max: Duration::from_secs(60),
-            attempts_max: None,
+            max_retry_wait: Duration::from_secs(60),
+            max_attempts: None,
             idle_timeout: Some(Duration::from_secs(45)),
-            limits: Limits::default(),
+            limits: ParserLimits::default(),
         }
     }
 }
@@ -139,7 +139,7 @@ impl EventSource {
             ready: VecDeque::new(),
             reader: None,
             opened: sys::now(),
-            reconnect: Reconnect::new(settings.retry, settings.retry_max),
+            reconnect: Reconnect::new(settings.retry, settings.max_retry_wait),
             at_once: true,
             pending: None,
             ended: false,
@@ -268,7 +268,7 @@ impl State {
             return Ok(Pending::Open(runtime.spawn(self.request())));
         }
         let failures = self.reconnect.failures();
-        if self.settings.attempts_max.is_some_and(|max| failures >= max) {
+        if self.settings.max_attempts.is_some_and(|max| failures >= max) {
             self.ended = true;
             return Err(EventSourceError::Attempts(failures));
         }
@@ -329,7 +329,7 @@ impl State {
             Ok(None) | Err(_) => {
                 self.reader = None;
                 self.parser.restart();
-                if sys::now() - self.opened >= self.settings.retry_max {
+                if sys::now() - self.opened >= self.settings.max_retry_wait {
                     // It was a quiet one.
                     self.reconnect.succeeded();
                 }

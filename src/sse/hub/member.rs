@@ -177,5 +177,5 @@ impl Owner for Membership {
 /// for them.
 fn tell_of(gap: Gap, name: &str) -> Arc<Encoded> {
     let after = gap.resumes_after;
-    Arc::new(Encoded::new(&Event::data(after.to_string()).named(name).with_id(after.to_string())))
+    Arc::new(Encoded::new(&Event::data(after.to_string()).with_name(name).with_id(after.to_string())))
 }

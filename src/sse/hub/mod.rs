@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use figures::HubFigures;
 pub use member::{Departure, SubscriberRecord};
-pub use publish::{PublishError, Send};
+pub use publish::{PublishError, PublishWaiting};
 pub use subscription::Subscription;
 
 use crate::sse::Event;
@@ -58,23 +58,23 @@ pub struct Hub(Arc<Shared>);
 pub struct HubBuilder {
     ring_events: usize,
     ring_bytes: usize,
-    kept_bytes_max: usize,
-    topics_max: usize,
-    topics_each_max: usize,
+    max_kept_bytes: usize,
+    max_topics: usize,
+    max_topics_each: usize,
     first_id: u64,
     delivery: Delivery,
     gap_event: String,
     on_left: Option<OnLeft>,
 }
 
-type OnLeft = Box<dyn Fn(&SubscriberRecord) + std::marker::Send + Sync>;
+type OnLeft = Box<dyn Fn(&SubscriberRecord) + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
     counters: Counters,
     delivery: Arc<Delivery>,
     gap_event: String,
-    topics_each_max: usize,
+    max_topics_each: usize,
     on_left: Option<OnLeft>,
     /// Subscribers for whom publishers wait.
     blocking: AtomicUsize,
@@ -91,9 +91,9 @@ impl Hub {
         HubBuilder {
             ring_events: 1_000,
             ring_bytes: 4 << 20,
-            kept_bytes_max: 256 << 20,
-            topics_max: 100_000,
-            topics_each_max: 64,
+            max_kept_bytes: 256 << 20,
+            max_topics: 100_000,
+            max_topics_each: 64,
             first_id: 1,
             delivery: Delivery::default(),
             gap_event: String::from("gap"),
@@ -160,16 +160,16 @@ impl HubBuilder {
 
     /// How many bytes of events all topics keep together; beyond, the oldest go first. 256 MiB.
     #[must_use]
-    pub fn kept_bytes_max(mut self, bytes: usize) -> HubBuilder {
-        self.kept_bytes_max = bytes;
+    pub fn max_kept_bytes(mut self, bytes: usize) -> HubBuilder {
+        self.max_kept_bytes = bytes;
         self
     }
 
     /// How many topics one client may subscribe to; one that wants more is answered 400. 64: where clients name them, none
     /// can take all that there may be.
     #[must_use]
-    pub fn topics_each_max(mut self, topics: usize) -> HubBuilder {
-        self.topics_each_max = topics;
+    pub fn max_topics_each(mut self, topics: usize) -> HubBuilder {
+        self.max_topics_each = topics;
         self
     }
 
@@ -177,7 +177,7 @@ impl HubBuilder {
     /// without subscribers and without events kept is forgotten; see also [`Hub::forget`].
     #[must_use]
     pub fn max_topics(mut self, topics: usize) -> HubBuilder {
-        self.topics_max = topics;
+        self.max_topics = topics;
         self
     }
 
@@ -205,10 +205,7 @@ impl HubBuilder {
 
     /// Called with what became of each subscriber, when it has left; on its poller's thread, so it must not block.
     #[must_use]
-    pub fn on_left(
-        mut self,
-        call: impl Fn(&SubscriberRecord) + std::marker::Send + Sync + 'static,
-    ) -> HubBuilder {
+    pub fn on_left(mut self, call: impl Fn(&SubscriberRecord) + Send + Sync + 'static) -> HubBuilder {
         self.on_left = Some(Box::new(call));
         self
     }
@@ -216,13 +213,13 @@ impl HubBuilder {
     /// The hub.
     pub fn build(self) -> Hub {
         let ring = (self.ring_events, self.ring_bytes);
-        let state = State::new(ring, self.kept_bytes_max, self.topics_max, self.first_id);
+        let state = State::new(ring, self.max_kept_bytes, self.max_topics, self.first_id);
         Hub(Arc::new(Shared {
             state: Mutex::new(state),
             counters: Counters::default(),
             delivery: Arc::new(self.delivery),
             gap_event: self.gap_event,
-            topics_each_max: self.topics_each_max,
+            max_topics_each: self.max_topics_each,
             on_left: self.on_left,
             blocking: AtomicUsize::new(0),
         }))

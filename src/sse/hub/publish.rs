@@ -14,7 +14,7 @@ use crate::task::{Continuation, Task};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// A subscriber with policy [`Block`](crate::sse::Policy::Block) has no room, or a poller has not come round yet to 65,536
-    /// events, or 64 MiB of them, that its subscribers are to get; [`Hub::send`] waits for it.
+    /// events, or 64 MiB of them, that its subscribers are to get; [`Hub::publish_waiting`] waits for it.
     Congested,
     /// There are as many topics as there may be, and this would be one more.
     TooManyTopics,
@@ -56,20 +56,20 @@ impl Hub {
     /// Publishes an event once every subscriber with policy [`Block`](crate::sse::Policy::Block) has room, and the pollers have
     /// come round to enough of those before. Those who wait for
     /// a topic do so in their order. Cancelled, it publishes nothing.
-    pub fn send(&self, topic: &str, event: Event) -> Send {
-        Send { hub: self.0.clone(), topic: topic.into(), event: Box::new(event) }
+    pub fn publish_waiting(&self, topic: &str, event: Event) -> PublishWaiting {
+        PublishWaiting { hub: self.0.clone(), topic: topic.into(), event: Box::new(event) }
     }
 }
 
-/// See [`Hub::send`].
+/// See [`Hub::publish_waiting`].
 #[must_use = "a task does nothing until it is started"]
-pub struct Send {
+pub struct PublishWaiting {
     hub: Arc<Shared>,
     topic: Box<str>,
     event: Box<Event>,
 }
 
-impl Task for Send {
+impl Task for PublishWaiting {
     type Output = Sent;
 
     fn dispatch(self, done: Continuation<Sent>) {
@@ -101,9 +101,9 @@ impl Task for Send {
     }
 }
 
-impl fmt::Debug for Send {
+impl fmt::Debug for PublishWaiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Send").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("PublishWaiting").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 

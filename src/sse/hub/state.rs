@@ -44,7 +44,7 @@ pub(super) struct State {
     ring_events: usize,
     ring_bytes: usize,
     kept: Kept,
-    topics_max: usize,
+    max_topics: usize,
     /// Publishers that wait, at all topics.
     waiting: usize,
     pub(super) closed: Option<Option<Arc<Encoded>>>,
@@ -128,8 +128,8 @@ impl State {
     /// Of at most so many topics, each of which keeps so many events and bytes, and all together so many bytes.
     pub(super) fn new(
         ring: (usize, usize),
-        kept_bytes_max: usize,
-        topics_max: usize,
+        max_kept_bytes: usize,
+        max_topics: usize,
         first_seq: u64,
     ) -> State {
         State {
@@ -141,8 +141,8 @@ impl State {
             forgotten: 0,
             ring_events: ring.0,
             ring_bytes: ring.1,
-            kept: Kept::new(kept_bytes_max),
-            topics_max,
+            kept: Kept::new(max_kept_bytes),
+            max_topics,
             waiting: 0,
             closed: None,
         }
@@ -155,7 +155,7 @@ impl State {
     /// Whether there are these topics, or may be.
     pub(super) fn has_room_for(&self, names: &[Arc<str>]) -> bool {
         let new = names.iter().filter(|name| !self.names.contains_key(*name)).count();
-        self.topics.len() + new <= self.topics_max
+        self.topics.len() + new <= self.max_topics
     }
 
     /// The topic of a name, made if need be. `None`: there are too many.
@@ -163,7 +163,7 @@ impl State {
         if let Some(key) = self.names.get(name) {
             return Some(*key);
         }
-        if self.topics.len() >= self.topics_max {
+        if self.topics.len() >= self.max_topics {
             return None;
         }
         let name: Arc<str> = name.into();
