@@ -441,7 +441,7 @@ fn a_key_in_the_head_has_a_budget_that_its_connections_share() {
     let host = Host::new(move |exchange: &mut Exchange| {
         let key = exchange.context.request().header("x-api-key").map(<[u8]>::to_vec);
         let reply = Reply::text(vec![b'x'; 200_000]);
-        let now = exchange.context.moment();
+        let now = exchange.context.now();
         exchange.context.reply = match key {
             Some(key) => reply.budget(&of_keys.get(&String::from_utf8_lossy(&key).into_owned(), now)),
             None => Reply::error(StatusCode::UNAUTHORIZED),

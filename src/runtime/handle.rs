@@ -66,7 +66,7 @@ pub struct RuntimeFigures {
     /// Computations that were dropped because the queue was full.
     pub compute_refused: u64,
     /// How often callbacks held a poller for more than 50 ms.
-    pub pollers_held: u64,
+    pub slow_callbacks: u64,
 }
 
 struct Core {
@@ -249,7 +249,7 @@ impl RuntimeHandle {
             running: self.0.under_way.started(),
             compute_queued: self.0.compute.queued(),
             compute_refused: self.0.compute.refused(),
-            pollers_held: self.0.inboxes.iter().map(|inbox| inbox.held.get()).sum(),
+            slow_callbacks: self.0.inboxes.iter().map(|inbox| inbox.held.get()).sum(),
         }
     }
 

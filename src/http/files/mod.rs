@@ -128,7 +128,7 @@ impl Handler for Files {
     }
 
     fn handle(&self, exchange: &mut Exchange) {
-        let (request, now) = (exchange.context.request().clone(), exchange.context.now());
+        let (request, now) = (exchange.context.request().clone(), exchange.context.system_time());
         match self.answer(&request, now, true) {
             Ok(reply) => exchange.context.reply = reply,
             Err(MayBlock) => {

@@ -134,15 +134,15 @@ impl ExchangeContext {
         self.trailers.as_deref()
     }
 
-    /// The wall clock when the handler was called.
-    pub fn now(&self) -> SystemTime {
-        self.clock.wall(self.now)
-    }
-
     /// The poller's clock when the handler was called: what [`KeyedBudgets`](tidegate_poller::budget::KeyedBudgets) and
     /// their like are asked with.
-    pub fn moment(&self) -> Moment {
+    pub fn now(&self) -> Moment {
         self.now
+    }
+
+    /// The wall clock when the handler was called.
+    pub fn system_time(&self) -> SystemTime {
+        self.clock.wall(self.now)
     }
 
     /// Gives the series that answers so much time, from now, in place of the server's
