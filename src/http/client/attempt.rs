@@ -172,7 +172,7 @@ impl Attempt {
         let work = &self.call.work;
         let mut response = Response::new(head, work.url.clone(), body, self.record.clone());
         (response.redirects, response.retries) = (work.facts.redirects, work.facts.retries);
-        response.before = work.attempt_began - work.began;
+        response.elapsed_before = work.attempt_began - work.began;
         response
     }
 

@@ -29,7 +29,7 @@ pub struct Response {
     /// Attempts before that failed.
     pub retries: u32,
     /// From the start of the task to that of the exchange this is the response to.
-    pub before: Duration,
+    pub elapsed_before: Duration,
     pub(super) record: RecordSlot,
 }
 
@@ -57,7 +57,7 @@ impl Response {
             trailers: None,
             redirects: 0,
             retries: 0,
-            before: Duration::ZERO,
+            elapsed_before: Duration::ZERO,
             record,
         }
     }
