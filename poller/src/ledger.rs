@@ -5,7 +5,7 @@
 //! the one teardown path. It reads no clock and decides nothing. Every transition may be told twice.
 //!
 //! There is one a socket, idle ones included, so it is kept small: a span of time costs one number, not two, and what
-//! only a socket has that was kept from writing once, or whose transport changes the bytes, is in [`Rare`].
+//! only a socket has that was kept from writing once, or whose transport changes the bytes, is in `Rare`.
 
 use std::time::{Duration, SystemTime};
 
