@@ -33,7 +33,9 @@ pub mod server;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, body_stream};
+pub use body::{
+    Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, WholeBody, body_stream,
+};
 pub use client::{
     Client, ClientError, ClientSettings, RequestTask, Response, ResponseBody, get, post, request,
 };
@@ -42,5 +44,5 @@ pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
     Census, ConnectionData, Door, ExchangeContext, Extensions, Handler, Reply, Server, ServerBuilder,
-    Service, Serving, Settings, serve, serve_files,
+    ServerFigures, Service, Serving, Settings, serve, serve_files,
 };

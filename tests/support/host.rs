@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{Handler, Server, ServerBuilder, Settings};
+use tidegate::http::{Handler, Server, ServerBuilder, ServerFigures, Settings};
 use tidegate::net::Listeners;
 use tidegate::runtime::RuntimeHandle;
 
@@ -50,6 +50,10 @@ impl Host {
 
     pub(crate) fn runtime(&self) -> RuntimeHandle {
         self.server.as_ref().unwrap().runtime()
+    }
+
+    pub(crate) fn figures(&self) -> ServerFigures {
+        self.server.as_ref().unwrap().figures()
     }
 
     pub(crate) fn connect(&self) -> Wire {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tidegate_poller::{Config, ListenerId, Plain, Poller, Wire};
 
-use super::{Census, Door, Handler, Server, Service, Settings};
+use super::census::WHOLE_BYTES_MAX;
+use super::{Census, Door, Handler, Server, ServerFigures, Service, Settings};
 use crate::net::Listeners;
 use crate::record::Sinks;
 use crate::runtime::{Builder, RuntimeHandle};
@@ -23,6 +24,7 @@ pub struct ServerBuilder<H> {
     settings: Settings,
     sinks: Sinks,
     max_connections: usize,
+    max_whole_bytes: Option<u64>,
     runtime: Builder,
     config: Config,
     transport: Option<Transport>,
@@ -42,6 +44,7 @@ struct Part<H> {
 #[must_use = "it tells where the server listens"]
 pub struct Serving {
     address: SocketAddr,
+    census: Arc<Census>,
     runtime: RuntimeHandle,
     /// The poller of each, and its name there.
     listeners: Mutex<Vec<(usize, ListenerId)>>,
@@ -57,6 +60,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
             settings: Settings::default(),
             sinks: Sinks::default(),
             max_connections: CONNECTIONS_MAX,
+            max_whole_bytes: Some(WHOLE_BYTES_MAX),
             runtime: crate::runtime::Runtime::builder(),
             config: Config { name: "http".into(), ..Config::default() },
             transport: None,
@@ -78,6 +82,14 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     /// How many callers are served at a time; others are told to come again. Default: 10,000.
     pub fn max_connections(mut self, max: usize) -> ServerBuilder<H> {
         self.max_connections = max;
+        self
+    }
+
+    /// How many bytes of memory request bodies may take that are taken whole, on all connections together; those that
+    /// are still coming are in it, streams are not. A request whose body finds no room is answered with 503. `None`: as
+    /// many as come. Default: 256 MiB.
+    pub fn max_whole_bytes(mut self, max: Option<u64>) -> ServerBuilder<H> {
+        self.max_whole_bytes = max;
         self
     }
 
@@ -117,8 +129,8 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     pub fn start(self, listeners: Listeners) -> io::Result<Server> {
         let address = listeners.address();
         let config = self.config.clone();
+        let census = self.census();
         let mut runtime = self.runtime.name(config.name.clone()).config(config).pollers(0);
-        let census = Census::new(self.max_connections);
         for socket in listeners.into_sockets() {
             let part = Part {
                 handler: self.handler.clone(),
@@ -129,7 +141,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
             };
             runtime = runtime.poller(move |poller: &mut Poller| part.listen(poller, socket).map(drop));
         }
-        Ok(Server { address, runtime: runtime.build()? })
+        Ok(Server { address, census, runtime: runtime.build()? })
     }
 
     /// Starts it on the pollers of a runtime that is there already, one listener after another.
@@ -139,9 +151,13 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     /// for itself.
     pub fn start_on(self, runtime: &RuntimeHandle, listeners: Listeners) -> io::Result<Serving> {
         runtime.check_thread().map_err(io::Error::other)?;
-        let serving =
-            Serving { address: listeners.address(), runtime: runtime.clone(), listeners: Mutex::default() };
-        let census = Census::new(self.max_connections);
+        let census = self.census();
+        let serving = Serving {
+            address: listeners.address(),
+            census: census.clone(),
+            runtime: runtime.clone(),
+            listeners: Mutex::default(),
+        };
         let (tell, told) = mpsc::channel();
         for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
             let poller = index % runtime.poller_count();
@@ -173,6 +189,10 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
         }
         outcome.map(|()| serving)
     }
+
+    fn census(&self) -> Arc<Census> {
+        Census::with_max_whole_bytes(self.max_connections, self.max_whole_bytes)
+    }
 }
 
 impl<H: Handler> Part<H> {
@@ -190,6 +210,11 @@ impl Serving {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has counted.
+    pub fn figures(&self) -> ServerFigures {
+        self.census.figures()
     }
 
     /// Lets nobody in any more. Connections go on.

@@ -5,6 +5,7 @@
 
 mod builder;
 mod busy;
+mod census;
 mod clock;
 mod door;
 mod exchange;
@@ -31,15 +32,17 @@ use crate::record::Sinks;
 use crate::runtime::{Handles, Runtime, RuntimeHandle};
 
 pub use builder::{ServerBuilder, Serving};
+pub use census::{Census, ServerFigures};
 pub use door::Door;
 pub use handler::{ConnectionData, ExchangeContext, Extensions, Handler};
 pub use reply::Reply;
-pub use service::{Census, Service, Settings};
+pub use service::{Service, Settings};
 
 /// A server that runs.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    census: Arc<Census>,
     runtime: Runtime,
 }
 
@@ -108,6 +111,11 @@ impl Server {
     /// The runtime that its series run on.
     pub fn runtime(&self) -> RuntimeHandle {
         self.runtime.handle()
+    }
+
+    /// What it has counted.
+    pub fn figures(&self) -> ServerFigures {
+        self.census.figures()
     }
 
     /// Waits until it has ended.
