@@ -62,11 +62,17 @@ impl BodyReader {
         )
     }
 
-    /// Whether it could be collected as things stand, for all that is known of its length; where it could not, that is
-    /// counted, and it is to be refused.
+    /// Whether it could be collected as things stand, for all that is known of its length. Where it could not, it is to be
+    /// refused, before its client is asked for it.
     #[cfg(feature = "router")]
-    pub(in crate::http) fn has_room(&self) -> bool {
-        self.room.as_ref().is_none_or(|room| room.is_there_for(self.len))
+    pub(in crate::http) fn may_be_collected(&self) -> Result<(), BodyError> {
+        match &self.room {
+            Some(room) if self.len.is_some_and(|len| len > room.max()) => {
+                Err(BodyError::TooLarge { max_bytes: room.max() })
+            }
+            Some(room) if !room.is_there_for(self.len) => Err(BodyError::NoRoom),
+            _ => Ok(()),
+        }
     }
 
     /// Where it counts, if it is collected.

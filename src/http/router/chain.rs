@@ -174,8 +174,8 @@ fn handle(inner: &Arc<Inner>, exchange: &mut Exchange) {
 /// Takes a body whole that nothing turned away, and then calls the handler.
 fn collect(inner: Arc<Inner>, exchange: &mut Exchange, route: usize, reader: BodyReader) {
     let Intake::Whole { max_bytes } = inner.routes[route].intake else { return };
-    if !reader.has_room() {
-        return exchange.context.refuse(BodyError::NoRoom.into());
+    if let Err(error) = reader.may_be_collected() {
+        return exchange.context.refuse(error.into());
     }
     let collects = reader.collect_with_trailers(max_bytes).back_on_poller();
     exchange.push(collects, move |collected, exchange| {
