@@ -77,7 +77,8 @@ pub enum Body {
 /// What a handler wants of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
-    /// All of it, before the handler is called.
+    /// All of it, before the handler is called. It counts towards what all of them may take together
+    /// ([`max_whole_bytes`](crate::http::ServerBuilder::max_whole_bytes)).
     Whole {
         /// A larger one is refused with 413.
         max_bytes: u64,
