@@ -39,7 +39,7 @@ impl Handler for Echo {
         }
         context.reply.body = match std::mem::take(&mut context.body) {
             RequestBody::None => Body::Empty,
-            RequestBody::Whole(bytes) => Body::Bytes(bytes),
+            RequestBody::Whole(body) => body.into(),
             RequestBody::Stream(reader) => Body::Stream(reader.into_body()),
         };
     }

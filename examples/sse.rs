@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use support::Options;
 use tidegate::http::codec::target::Target;
-use tidegate::http::{Exchange, Method, Reply, RequestBody, StatusCode};
+use tidegate::http::{Exchange, Method, Reply, RequestBody, StatusCode, WholeBody};
 use tidegate::runtime::Runtime;
 use tidegate::sse::{Delivery, Event, EventRate, Hub};
 use tidegate::task::{Error, Ticks};
@@ -52,8 +52,8 @@ fn answer(hub: &Hub, exchange: &mut Exchange) {
         (&Method::GET | &Method::POST, b"events") => hub.subscribe([TOPIC]).resume(&request).reply(),
         (&Method::POST, b"publish") => {
             let body = match std::mem::take(&mut exchange.context.body) {
-                RequestBody::Whole(bytes) => bytes,
-                _ => Vec::new(),
+                RequestBody::Whole(body) => body,
+                _ => WholeBody::default(),
             };
             match hub.publish(TOPIC, Event::data(String::from_utf8_lossy(&body))) {
                 Ok(id) => Reply::text(format!("{id}\n")),

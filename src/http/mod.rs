@@ -31,7 +31,9 @@ pub mod server;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-pub use body::{Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, body_stream};
+pub use body::{
+    Body, BodyError, BodyReader, BodyWriter, Intake, RequestBody, StreamBody, WholeBody, body_stream,
+};
 pub use client::{
     Client, ClientError, ClientSettings, RequestTask, Response, ResponseBody, get, post, request,
 };
@@ -40,5 +42,5 @@ pub use codec::request::{HeadLimits, Request};
 pub use files::Files;
 pub use server::{
     Census, ConnectionData, Door, Exchange, ExchangeContext, Extensions, Handler, Reply, Server,
-    ServerBuilder, ServerSettings, Service, Serving,
+    ServerBuilder, ServerFigures, ServerSettings, Service, Serving,
 };

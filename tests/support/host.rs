@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::http::{Handler, Server, ServerBuilder, ServerSettings};
+use tidegate::http::{Handler, Server, ServerBuilder, ServerFigures, ServerSettings};
 use tidegate::net::Listeners;
 use tidegate::runtime::RuntimeHandle;
 
@@ -58,6 +58,10 @@ impl Host {
 
     pub(crate) fn runtime(&self) -> RuntimeHandle {
         self.server.as_ref().unwrap().runtime()
+    }
+
+    pub(crate) fn figures(&self) -> ServerFigures {
+        self.server.as_ref().unwrap().figures()
     }
 
     pub(crate) fn connect(&self) -> Wire {

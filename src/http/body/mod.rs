@@ -10,7 +10,9 @@
 mod outgoing;
 mod pipe;
 mod reader;
+mod room;
 mod source;
+mod whole;
 mod writer;
 
 use std::fmt;
@@ -22,9 +24,13 @@ use std::sync::Arc;
 pub use pipe::Wake;
 pub use reader::{BodyFeed, BodyReader, NextChunk};
 pub use source::{BodySource, BodyWaker, StreamBody};
+pub use whole::WholeBody;
 pub use writer::{BodyWriter, Left, ReaderGone, SendChunk, ShuttingDown, TrySendError, body_stream};
 
 pub(in crate::http) use outgoing::{Framing, Outgoing, Reins};
+#[cfg(feature = "multipart")]
+pub(in crate::http) use room::Held;
+pub(in crate::http) use room::Room;
 
 /// To copy so much costs about as much as to hand the kernel one piece more.
 const SHORT_MAX: usize = 4 * 1024;
@@ -71,7 +77,8 @@ pub enum Body {
 /// What a handler wants of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
-    /// All of it, before the handler is called.
+    /// All of it, before the handler is called. It counts towards what all of them may take together
+    /// ([`max_whole_bytes`](crate::http::ServerSettings::max_whole_bytes)).
     Whole {
         /// A larger one is refused with 413.
         max_bytes: u64,
@@ -95,7 +102,7 @@ pub enum RequestBody {
     #[default]
     None,
     /// This.
-    Whole(Vec<u8>),
+    Whole(WholeBody),
     /// To be read while it arrives.
     Stream(BodyReader),
 }
@@ -147,6 +154,18 @@ impl Body {
     }
 }
 
+impl RequestBody {
+    /// Where it is counted, or would be if it were taken whole.
+    #[cfg(feature = "multipart")]
+    pub(in crate::http) fn room(&self) -> Option<&Arc<Room>> {
+        match self {
+            RequestBody::None => None,
+            RequestBody::Whole(body) => body.room(),
+            RequestBody::Stream(reader) => reader.room(),
+        }
+    }
+}
+
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Body {
         Body::Static(text.as_bytes())
@@ -193,6 +212,9 @@ pub enum BodyError {
     TimedOut,
     /// Whoever made it gave it up.
     Abandoned,
+    /// It was to be taken whole, and the whole bodies of all connections take as much memory as they may
+    /// ([`max_whole_bytes`](crate::http::ServerSettings::max_whole_bytes)).
+    NoRoom,
 }
 
 impl fmt::Display for BodyError {
@@ -203,6 +225,7 @@ impl fmt::Display for BodyError {
             BodyError::Malformed => f.write_str("the body is not framed as HTTP/1.1 frames it"),
             BodyError::TimedOut => f.write_str("nothing of the body came for too long"),
             BodyError::Abandoned => f.write_str("whoever made the body gave it up"),
+            BodyError::NoRoom => f.write_str("there is no room for the body now"),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tidegate_poller::{Chunk, Pull};
 
 use crate::http::body::pipe::{Pipe, Taken, Wake};
-use crate::http::body::{BodyError, BodySource, BodyWaker, StreamBody};
+use crate::http::body::room::Room;
+use crate::http::body::{BodyError, BodySource, BodyWaker, StreamBody, WholeBody};
 use crate::http::codec::fields::Fields;
 use crate::task::{Continuation, Task, TaskExt as _, repeat};
 
@@ -15,6 +16,10 @@ use crate::task::{Continuation, Task, TaskExt as _, repeat};
 /// bounded number of bytes TCP's window closes. Dropped early, the rest is not wanted.
 pub struct BodyReader {
     pipe: Pipe,
+    /// Where it counts, if it is collected.
+    room: Option<Arc<Room>>,
+    /// How long it is, if that is known.
+    len: Option<u64>,
 }
 
 impl BodyReader {
@@ -26,8 +31,9 @@ impl BodyReader {
     /// All that is left of it, up to so many bytes: a task.
     ///
     /// # Errors
-    /// [`BodyError::TooLarge`] where there is more; what else may befall a body.
-    pub fn collect(self, max_bytes: u64) -> impl Task<Output = Result<Vec<u8>, BodyError>> {
+    /// [`BodyError::TooLarge`] where there is more, or more than all whole bodies of the server may take together;
+    /// [`BodyError::NoRoom`] where others have taken that; what else may befall a body.
+    pub fn collect(self, max_bytes: u64) -> impl Task<Output = Result<WholeBody, BodyError>> {
         self.collect_with_trailers(max_bytes).map_ok(|(bytes, _)| bytes)
     }
 
@@ -35,22 +41,44 @@ impl BodyReader {
     pub(in crate::http) fn collect_with_trailers(
         self,
         max_bytes: u64,
-    ) -> impl Task<Output = Result<(Vec<u8>, Option<Fields>), BodyError>> {
+    ) -> impl Task<Output = Result<(WholeBody, Option<Fields>), BodyError>> {
+        let max_bytes = self.room.as_ref().map_or(max_bytes, |room| max_bytes.min(room.max()));
+        let most = self.len.map_or(max_bytes, |len| len.min(max_bytes));
+        let body = WholeBody::none_of(self.room.clone());
         repeat(
-            (self, Vec::new()),
+            (self, body),
             |(reader, _)| reader.next(),
-            move |next, (reader, bytes)| match next {
-                Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > max_bytes => {
+            move |next, (reader, body)| match next {
+                Ok(Some(chunk)) if (body.len() + chunk.len()) as u64 > max_bytes => {
                     Break(Err(BodyError::TooLarge { max_bytes }))
                 }
-                Ok(Some(chunk)) => {
-                    bytes.extend_from_slice(chunk.as_slice());
-                    Continue(())
-                }
-                Ok(None) => Break(Ok((std::mem::take(bytes), reader.take_trailers()))),
+                Ok(Some(chunk)) => match body.push(chunk.as_slice(), most) {
+                    Ok(()) => Continue(()),
+                    Err(error) => Break(Err(error)),
+                },
+                Ok(None) => Break(Ok((std::mem::take(body), reader.take_trailers()))),
                 Err(error) => Break(Err(error)),
             },
         )
+    }
+
+    /// Whether it could be collected as things stand, for all that is known of its length. Where it could not, it is to be
+    /// refused, before its client is asked for it.
+    #[cfg(feature = "router")]
+    pub(in crate::http) fn may_be_collected(&self) -> Result<(), BodyError> {
+        match &self.room {
+            Some(room) if self.len.is_some_and(|len| len > room.max()) => {
+                Err(BodyError::TooLarge { max_bytes: room.max() })
+            }
+            Some(room) if !room.is_there_for(self.len) => Err(BodyError::NoRoom),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it counts, if it is collected.
+    #[cfg(feature = "multipart")]
+    pub(in crate::http) fn room(&self) -> Option<&Arc<Room>> {
+        self.room.as_ref()
     }
 
     /// The fields that followed the body; to be asked for once, at its end.
@@ -125,8 +153,17 @@ pub struct BodyFeed {
 impl BodyFeed {
     /// A stream of which at most `capacity` bytes, and what one read brings, wait to be read.
     pub fn new(capacity: usize) -> (BodyFeed, BodyReader) {
+        BodyFeed::with_room(capacity, None, None)
+    }
+
+    /// The same, of a body that has so many bytes, if that is known, and counts in a room if it is collected.
+    pub(in crate::http) fn with_room(
+        capacity: usize,
+        len: Option<u64>,
+        room: Option<Arc<Room>>,
+    ) -> (BodyFeed, BodyReader) {
         let pipe = Pipe::new(capacity);
-        (BodyFeed { pipe: pipe.clone() }, BodyReader { pipe })
+        (BodyFeed { pipe: pipe.clone() }, BodyReader { pipe, room, len })
     }
 
     /// Hands on bytes. False: that is enough for now; `wake` is called, once and on any thread, when there is room.
@@ -253,7 +290,8 @@ mod tests {
                 feed.push(bytes, || Arc::new(|| ()));
             }
             feed.end(None);
-            assert_eq!(collects.wait_for(LONG).unwrap().unwrap(), expected);
+            let collected = collects.wait_for(LONG).unwrap().unwrap();
+            assert_eq!(collected.map(WholeBody::into_bytes), expected);
         }
         let (feed, reader) = BodyFeed::new(4);
         feed.cut(BodyError::Malformed);

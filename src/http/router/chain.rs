@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::table::{Found, Way};
 use super::{HttpError, Inner, Matched};
-use crate::http::body::{BodyReader, Intake, RequestBody};
+use crate::http::body::{BodyError, BodyReader, Intake, RequestBody};
 use crate::http::codec::request::Request;
 use crate::http::codec::target::split;
 use crate::http::{Exchange, ExchangeContext, Reply, StatusCode};
@@ -67,7 +67,9 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
     context.matched.body = RequestBody::None;
     match outcome {
         Ok(()) => {}
-        Err(SeriesError::Failed(error)) if error.is::<HttpError>() => context.refuse(error.into()),
+        Err(SeriesError::Failed(error)) if error.is::<HttpError>() || error.is::<BodyError>() => {
+            context.refuse(error.into());
+        }
         Err(error) => {
             let status = context.failed(&error).status;
             context.refuse(status.into());
@@ -89,6 +91,7 @@ pub(super) fn finish(inner: &Inner, context: &mut ExchangeContext, outcome: Outc
             page.status = error.status();
         }
         page.close |= context.reply.close;
+        page.denied |= error.denied;
         context.reply = page;
     }
     for after in &group.after {
@@ -150,8 +153,8 @@ fn handle(inner: &Arc<Inner>, exchange: &mut Exchange) {
     match exchange.context.matched.way {
         Way::Route(route) => match std::mem::take(&mut exchange.context.matched.body) {
             RequestBody::Stream(reader) => collect(inner.clone(), exchange, route, reader),
-            RequestBody::Whole(bytes) => {
-                exchange.context.body = RequestBody::Whole(bytes);
+            RequestBody::Whole(body) => {
+                exchange.context.body = RequestBody::Whole(body);
                 (inner.routes[route].handler)(exchange);
             }
             RequestBody::None => (inner.routes[route].handler)(exchange),
@@ -171,10 +174,13 @@ fn handle(inner: &Arc<Inner>, exchange: &mut Exchange) {
 /// Takes a body whole that nothing turned away, and then calls the handler.
 fn collect(inner: Arc<Inner>, exchange: &mut Exchange, route: usize, reader: BodyReader) {
     let Intake::Whole { max_bytes } = inner.routes[route].intake else { return };
+    if let Err(error) = reader.may_be_collected() {
+        return exchange.context.refuse(error.into());
+    }
     let collects = reader.collect_with_trailers(max_bytes).back_on_poller();
     exchange.push(collects, move |collected, exchange| {
-        let (bytes, trailers) = collected.map_err(HttpError::from)?;
-        exchange.context.body = RequestBody::Whole(bytes);
+        let (body, trailers) = collected.map_err(HttpError::from)?;
+        exchange.context.body = RequestBody::Whole(body);
         exchange.context.trailers = trailers.map(Box::new);
         (inner.routes[route].handler)(exchange);
         Ok(())

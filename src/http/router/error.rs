@@ -19,17 +19,19 @@ pub struct HttpError {
     status: StatusCode,
     advice: Cow<'static, str>,
     headers: Fields,
+    /// A bound of the server was in the way.
+    pub(super) denied: bool,
 }
 
 impl HttpError {
     /// An error with what there is to say of its status.
     pub fn new(status: StatusCode) -> HttpError {
-        HttpError { status, advice: advice(status).into(), headers: Fields::default() }
+        HttpError::explained(status, advice(status))
     }
 
     /// An error with a line of advice of its own.
     pub fn explained(status: StatusCode, advice: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError { status, advice: advice.into(), headers: Fields::default() }
+        HttpError { status, advice: advice.into(), headers: Fields::default(), denied: false }
     }
 
     /// 400, with what is wrong.
@@ -94,6 +96,10 @@ impl From<BodyError> for HttpError {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             BodyError::Malformed | BodyError::Disconnected | BodyError::Abandoned => StatusCode::BAD_REQUEST,
+            BodyError::NoRoom => {
+                let busy = HttpError::new(StatusCode::SERVICE_UNAVAILABLE).header("Retry-After", 1);
+                return HttpError { denied: true, ..busy };
+            }
         };
         HttpError::explained(status, error.to_string())
     }
@@ -111,12 +117,16 @@ impl From<Dropped> for HttpError {
     }
 }
 
-/// An [`HttpError`] in a box is that error again; any other is answered with 500, and logged.
+/// An [`HttpError`] in a box is that error again, and one of a body is what becomes of it; any other is answered with 500,
+/// and logged.
 impl From<task::Error> for HttpError {
     fn from(error: task::Error) -> HttpError {
         match error.downcast::<HttpError>() {
             Ok(error) => *error,
-            Err(error) => HttpError::internal(&error),
+            Err(error) => match error.downcast_ref::<BodyError>() {
+                Some(error) => HttpError::from(*error),
+                None => HttpError::internal(&error),
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tidegate_poller::{ListenerId, Plain, Poller, PollerSettings, Wire};
 
-use super::{Census, Door, Handler, Server, ServerSettings, Service};
+use super::{Census, Door, Handler, Server, ServerFigures, ServerSettings, Service};
 use crate::net::Listeners;
 use crate::runtime::{RuntimeBuilder, RuntimeHandle};
 
@@ -38,6 +38,7 @@ struct Part<H> {
 #[must_use = "it tells where the server listens"]
 pub struct Serving {
     address: SocketAddr,
+    census: Arc<Census>,
     runtime: RuntimeHandle,
     /// The poller of each, and its name there.
     listeners: Mutex<Vec<(usize, ListenerId)>>,
@@ -96,8 +97,8 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     pub fn start(self, listeners: Listeners) -> io::Result<Server> {
         let address = listeners.address();
         let settings = self.poller_settings.clone();
+        let census = Census::new(&self.settings);
         let mut runtime = self.runtime.name(settings.name.clone()).poller_settings(settings).pollers(0);
-        let census = Census::new(self.settings.max_connections);
         for socket in listeners.into_sockets() {
             let part = Part {
                 handler: self.handler.clone(),
@@ -107,7 +108,7 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
             };
             runtime = runtime.poller(move |poller: &mut Poller| part.listen(poller, socket).map(drop));
         }
-        Ok(Server { address, runtime: runtime.build()? })
+        Ok(Server { address, census, runtime: runtime.build()? })
     }
 
     /// Starts it on the pollers of a runtime that is there already, one listener after another.
@@ -117,9 +118,13 @@ impl<H: Handler + Clone + Send + 'static> ServerBuilder<H> {
     /// for itself.
     pub fn start_on(self, runtime: &RuntimeHandle, listeners: Listeners) -> io::Result<Serving> {
         runtime.check_thread().map_err(io::Error::other)?;
-        let serving =
-            Serving { address: listeners.address(), runtime: runtime.clone(), listeners: Mutex::default() };
-        let census = Census::new(self.settings.max_connections);
+        let census = Census::new(&self.settings);
+        let serving = Serving {
+            address: listeners.address(),
+            census: census.clone(),
+            runtime: runtime.clone(),
+            listeners: Mutex::default(),
+        };
         let (tell, told) = mpsc::channel();
         for (index, socket) in listeners.into_sockets().into_iter().enumerate() {
             let poller = index % runtime.poller_count();
@@ -167,6 +172,11 @@ impl Serving {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has counted.
+    pub fn figures(&self) -> ServerFigures {
+        self.census.figures()
     }
 
     /// Lets nobody in any more. Connections go on.

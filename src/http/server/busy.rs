@@ -4,7 +4,6 @@ use tidegate_poller::record::{ConnectionRecord, End, Reason};
 use tidegate_poller::{Io, Session};
 
 use crate::http::Body;
-use crate::http::StatusCode;
 use crate::http::body::Framing;
 use crate::http::server::reply::{Persistence, Reply, write_head};
 use crate::http::server::service::Seat;
@@ -22,8 +21,7 @@ impl Busy {
 
 impl Session for Busy {
     fn opened(&mut self, io: &mut Io<'_>) {
-        let mut reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE);
-        reply.headers.add("Retry-After", 1);
+        let reply = Reply::no_room();
         let mut out = io.buffer();
         self.seat.refresh(io.now());
         let framing = Framing::Length(reply.body.len().unwrap_or_default());

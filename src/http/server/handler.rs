@@ -10,7 +10,7 @@ use tidegate_poller::moment::Moment;
 use tidegate_poller::record::Peer;
 
 use crate::http::StatusCode;
-use crate::http::body::{Intake, RequestBody};
+use crate::http::body::{BodyError, Intake, RequestBody};
 use crate::http::codec::fields::Fields;
 use crate::http::codec::request::Request;
 use crate::http::server::clock::WallClock;
@@ -153,7 +153,8 @@ impl ExchangeContext {
         self.time_limit = Instant::now().checked_add(time).map(|end| (time, end));
     }
 
-    /// What is answered when the series has failed: 503 when its time was up, else 500. The log has the error.
+    /// What is answered when the series has failed: 503 when its time was up, or with [`BodyError::NoRoom`], else 500. The
+    /// log has the error.
     pub fn failed(&self, error: &SeriesError) -> Reply {
         let out_of_time = self.time_limit.is_some_and(|(_, end)| end <= Instant::now());
         let target = String::from_utf8_lossy(self.request.target());
@@ -161,6 +162,9 @@ impl ExchangeContext {
             SeriesError::Cancelled if out_of_time => {
                 log::warn!("no answer to {target:?} in time");
                 return Reply::error(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            SeriesError::Failed(error) if error.downcast_ref() == Some(&BodyError::NoRoom) => {
+                return Reply::no_room();
             }
             SeriesError::Failed(error) => log::error!("no answer to {target:?}: {error}"),
             // Panics have been logged, and who cancels knows of it.

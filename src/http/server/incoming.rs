@@ -3,7 +3,9 @@
 //! Pure but for the pipe to whoever reads it. The session gives it bytes and is told what they came to; what follows from
 //! that (an error page, a pause in reading, the handler's call) is the session's.
 
-use crate::http::body::{BodyError, BodyFeed, BodyReader, Intake, Wake};
+use std::sync::Arc;
+
+use crate::http::body::{BodyError, BodyFeed, BodyReader, Intake, Room, Wake, WholeBody};
 use crate::http::codec::dechunk::{ChunkError, Dechunker, Piece};
 use crate::http::codec::fields::Fields;
 
@@ -35,7 +37,7 @@ enum Framing {
 }
 
 enum To {
-    Whole(Vec<u8>),
+    Whole(WholeBody),
     Stream(BodyFeed),
     /// It was to be read, and its reader is gone.
     NobodyAnyMore,
@@ -53,6 +55,8 @@ pub(super) enum Came {
     End,
     /// It has more bytes than are taken.
     TooLarge,
+    /// Others have taken the room that it would need.
+    NoRoom,
     /// Nobody wants it, and it is too long to be thrown away.
     Unwanted,
     /// Its end cannot be found.
@@ -62,19 +66,26 @@ pub(super) enum Came {
 /// What came of a body that a handler is given whole.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
-    pub(super) bytes: Option<Vec<u8>>,
+    pub(super) body: Option<WholeBody>,
     pub(super) trailers: Option<Fields>,
 }
 
 impl Incoming {
     /// A body of this length, or chunked, for a handler that wants it so; and the reader's end, where it is to be read
-    /// while it arrives.
-    pub(super) fn new(length: Option<u64>, intake: Intake) -> (Incoming, Option<BodyReader>) {
+    /// while it arrives. Taken whole, it counts in the `room`.
+    pub(super) fn new(
+        length: Option<u64>,
+        intake: Intake,
+        room: &Arc<Room>,
+    ) -> (Incoming, Option<BodyReader>) {
         let (to, max_bytes, reader) = match intake {
-            Intake::Whole { max_bytes } => (To::Whole(Vec::new()), max_bytes, None),
+            // For more there is never room: no use in trying again.
+            Intake::Whole { max_bytes } => {
+                (To::Whole(WholeBody::none_of(Some(room.clone()))), max_bytes.min(room.max()), None)
+            }
             Intake::Discard { max_bytes } => (To::Nobody, max_bytes, None),
             Intake::Stream { max_bytes } => {
-                let (feed, reader) = BodyFeed::new(STREAM_BYTES);
+                let (feed, reader) = BodyFeed::with_room(STREAM_BYTES, length, Some(room.clone()));
                 (To::Stream(feed), max_bytes, Some(reader))
             }
         };
@@ -88,6 +99,18 @@ impl Incoming {
     /// Whether it is known to have more bytes than are taken.
     pub(super) fn is_too_large(&self) -> bool {
         matches!(self.framing, Framing::Length(length) if length > self.max_bytes)
+    }
+
+    /// Whether it could be taken, as things stand, as it is wanted.
+    pub(super) fn has_room(&self) -> bool {
+        let length = match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked(_) => None,
+        };
+        match &self.to {
+            To::Whole(body) => body.room().is_none_or(|room| room.is_there_for(length)),
+            To::Stream(_) | To::NobodyAnyMore | To::Nobody => true,
+        }
     }
 
     /// The most that is taken of it.
@@ -143,7 +166,15 @@ impl Incoming {
                 return if matches!(self.to, To::NobodyAnyMore) { Came::Unwanted } else { Came::TooLarge };
             }
             match &mut self.to {
-                To::Whole(bytes) => bytes.extend_from_slice(data),
+                To::Whole(body) => {
+                    let most = match self.framing {
+                        Framing::Length(left) => self.taken + left,
+                        Framing::Chunked(_) => self.max_bytes,
+                    };
+                    if body.push(data, most).is_err() {
+                        return Came::NoRoom;
+                    }
+                }
                 To::Stream(feed) => self.full = !feed.push(data.to_vec(), &wake),
                 To::Nobody | To::NobodyAnyMore => {}
             }
@@ -157,8 +188,8 @@ impl Incoming {
             Framing::Length(_) => None,
         };
         match self.to {
-            To::Whole(bytes) => Collected { bytes: Some(bytes), trailers },
-            To::Nobody | To::NobodyAnyMore => Collected { bytes: None, trailers },
+            To::Whole(body) => Collected { body: Some(body), trailers },
+            To::Nobody | To::NobodyAnyMore => Collected { body: None, trailers },
             To::Stream(feed) => {
                 feed.end(trailers);
                 Collected::default()

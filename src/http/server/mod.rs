@@ -5,6 +5,7 @@
 
 mod builder;
 mod busy;
+mod census;
 mod clock;
 mod door;
 mod exchange;
@@ -20,20 +21,23 @@ mod work;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::{PollerHandles, Runtime, RuntimeHandle};
 
 pub use builder::{ServerBuilder, Serving};
+pub use census::{Census, ServerFigures};
 pub use door::Door;
 pub use handler::{ConnectionData, Exchange, ExchangeContext, Extensions, Handler};
 pub use reply::Reply;
-pub use service::{Census, ServerSettings, Service};
+pub use service::{ServerSettings, Service};
 
 /// A server that runs.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    census: Arc<Census>,
     runtime: Runtime,
 }
 
@@ -72,6 +76,11 @@ impl Server {
     /// The runtime that its series run on.
     pub fn runtime(&self) -> RuntimeHandle {
         self.runtime.handle()
+    }
+
+    /// What it has counted.
+    pub fn figures(&self) -> ServerFigures {
+        self.census.figures()
     }
 
     /// Waits until it has ended.

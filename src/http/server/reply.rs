@@ -26,6 +26,8 @@ pub struct Reply {
     pub body: Body,
     /// Whether the connection ends after it, whatever the client wants.
     pub close: bool,
+    /// A bound of the server was in the way of the request; its record says so.
+    pub(in crate::http) denied: bool,
     /// What it spends through besides its connection's budgets; few have any.
     pub(in crate::http) pacing: Option<Box<ReplyPacing>>,
 }
@@ -55,7 +57,14 @@ impl ReplyPacing {
 impl Reply {
     /// A reply without fields and without a body.
     pub fn new(status: StatusCode) -> Reply {
-        Reply { status, headers: Fields::default(), body: Body::Empty, close: false, pacing: None }
+        Reply {
+            status,
+            headers: Fields::default(),
+            body: Body::Empty,
+            close: false,
+            denied: false,
+            pacing: None,
+        }
     }
 
     /// Plain text, with 200.
@@ -160,6 +169,13 @@ impl Reply {
         self.headers.remove(ACCEL_LIMIT_RATE);
         self.headers.remove(ACCEL_BUFFERING);
         buffering
+    }
+
+    /// What is answered where the server has as much as it may: the client may come again.
+    pub(in crate::http) fn no_room() -> Reply {
+        let mut reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE).header("Retry-After", 1);
+        reply.denied = true;
+        reply
     }
 
     /// Makes it one that can be the answer. An interim status would have its client wait for another reply, and take the

@@ -1,4 +1,4 @@
-//! What all HTTP connections of a poller share, and the places they have in the census of the whole server.
+//! What all HTTP connections of a poller share, and the places they have in the [census](Census) of the whole server.
 //!
 //! It must not know the sessions, which hold on to it.
 
@@ -8,13 +8,13 @@ use std::fs::File;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tidegate_poller::moment::Moment;
 
-use crate::http::body::FileId;
+use crate::http::body::{FileId, Room};
 use crate::http::codec::request::{HeadLimits, Request};
+use crate::http::server::census::{Census, WHOLE_BYTES_MAX};
 use crate::http::server::clock::Clock;
 use crate::http::server::handler::{ConnectionData, Handler};
 use crate::http::server::in_use::InUse;
@@ -28,6 +28,10 @@ use crate::runtime::RuntimeHandle;
 pub struct ServerSettings {
     /// Connections at once, each of which takes a descriptor; further callers are told to come again (503). Default: 10,000.
     pub max_connections: usize,
+    /// How many bytes of memory request bodies may take that are taken whole, on all connections together; those that are
+    /// still coming are in it, streams are not. A request whose body finds no room is answered with 503. `None`: as many as
+    /// come. Default: 256 MiB.
+    pub max_whole_bytes: Option<u64>,
     /// From the first byte of a request until its head is there. For a connection's first head it runs from
     /// accept, and ends a connection that sends nothing.
     pub header_timeout: Duration,
@@ -60,6 +64,7 @@ impl Default for ServerSettings {
     fn default() -> ServerSettings {
         ServerSettings {
             max_connections: 10_000,
+            max_whole_bytes: Some(WHOLE_BYTES_MAX),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             request_timeout: None,
@@ -72,33 +77,6 @@ impl Default for ServerSettings {
             pacing: Pacing::default(),
             sinks: Sinks::default(),
         }
-    }
-}
-
-/// How many connections there are in the whole server, and how many there may be.
-#[derive(Debug)]
-pub struct Census {
-    open: AtomicUsize,
-    max: usize,
-    /// Callers that are being told to come again later.
-    turned_away: AtomicUsize,
-}
-
-/// Beyond so many of them, callers are closed without a word: telling costs a socket each.
-const TURNED_AWAY_MAX: usize = 256;
-
-impl Census {
-    /// At most `max` connections.
-    pub fn new(max: usize) -> Arc<Census> {
-        Arc::new(Census { open: AtomicUsize::new(0), max, turned_away: AtomicUsize::new(0) })
-    }
-
-    fn count(&self, turned_away: bool) -> &AtomicUsize {
-        if turned_away { &self.turned_away } else { &self.open }
-    }
-
-    fn max(&self, turned_away: bool) -> usize {
-        if turned_away { TURNED_AWAY_MAX } else { self.max }
     }
 }
 
@@ -162,6 +140,11 @@ impl Service {
         self.clock.borrow_mut().refresh(now, SystemTime::now);
     }
 
+    /// Where whole bodies are counted.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        self.census.room()
+    }
+
     pub(super) fn take_work(&self) -> Box<Work> {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }
@@ -208,13 +191,7 @@ pub(super) struct Seat<const TURNED_AWAY: bool = false>(Rc<Service>);
 impl<const TURNED_AWAY: bool> Seat<TURNED_AWAY> {
     /// A place, if one is free.
     pub(super) fn take(service: &Rc<Service>) -> Option<Seat<TURNED_AWAY>> {
-        let max = service.census.max(TURNED_AWAY);
-        service
-            .census
-            .count(TURNED_AWAY)
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
-            .is_ok()
-            .then(|| Seat(service.clone()))
+        service.census.enter(TURNED_AWAY).then(|| Seat(service.clone()))
     }
 }
 
@@ -228,6 +205,6 @@ impl<const TURNED_AWAY: bool> Deref for Seat<TURNED_AWAY> {
 
 impl<const TURNED_AWAY: bool> Drop for Seat<TURNED_AWAY> {
     fn drop(&mut self) {
-        self.0.census.count(TURNED_AWAY).fetch_sub(1, Ordering::Relaxed);
+        self.0.census.leave(TURNED_AWAY);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tidegate_poller::Chunk;
 
-use crate::http::body::{BodyError, BodyReader, RequestBody};
+use crate::http::body::{BodyError, BodyReader, Held, RequestBody};
 use crate::runtime::RuntimeHandle;
 use crate::task::TaskHandle;
 
@@ -21,6 +21,8 @@ pub(super) struct Chunks {
     body: RequestBody,
     runtime: RuntimeHandle,
     next: Option<TaskHandle<Result<Option<Chunk>, BodyError>>>,
+    /// What counts a body that was here from the first: the parser has its bytes, or parts of them.
+    whole: Held,
     /// Something was handed on: the parser is to use it first.
     served: bool,
     allowance: Allowance,
@@ -39,7 +41,7 @@ struct HeadTooLong;
 
 impl Chunks {
     pub(super) fn new(body: RequestBody, runtime: RuntimeHandle, allowance: Allowance) -> Chunks {
-        Chunks { body, runtime, next: None, served: false, allowance }
+        Chunks { body, runtime, next: None, whole: Held::default(), served: false, allowance }
     }
 
     fn serve(&mut self, chunk: Chunk) -> Poll<Option<Item>> {
@@ -68,8 +70,9 @@ impl Stream for Chunks {
         let this = &mut *self;
         let reader: &BodyReader = match &mut this.body {
             RequestBody::None => return Poll::Ready(None),
-            RequestBody::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
+            RequestBody::Whole(body) => {
+                let (bytes, held) = std::mem::take(body).into_parts();
+                this.whole = held;
                 this.body = RequestBody::None;
                 // It is in memory already, whatever it is.
                 this.served = true;

@@ -15,7 +15,7 @@ use self::chunks::{Allowance, Chunks};
 pub use self::file::UploadedFile;
 use self::file::Writing;
 use super::HttpError;
-use crate::http::body::{BodyError, RequestBody};
+use crate::http::body::{BodyError, Held, RequestBody, WholeBody};
 use crate::http::{ExchangeContext, StatusCode};
 use crate::runtime::RuntimeHandle;
 use crate::task::{BoxTask, TaskExt as _, future};
@@ -53,13 +53,16 @@ pub struct Uploads {
     max_text_bytes: usize,
 }
 
-/// A form that has come: its texts, and its files on disk.
+/// A form that has come: its texts, and its files on disk. The texts count among the server's
+/// [whole bodies](crate::http::ServerSettings::max_whole_bytes) as long as this is there.
 #[derive(Debug, Default)]
 pub struct Form {
     /// Name and value of each part that is no file, in order.
     pub texts: Vec<(String, String)>,
     /// The files, in order. One that is dropped is removed.
     pub files: Vec<UploadedFile>,
+    /// What counts the texts.
+    held: Held,
 }
 
 /// What the names of a part may have. Longer than any file's name on Linux.
@@ -117,7 +120,8 @@ impl Uploads {
         })?;
         let runtime = RuntimeHandle::of_poller().ok_or(HttpError::new(StatusCode::SERVICE_UNAVAILABLE))?;
         let body = std::mem::take(&mut context.body);
-        let receiver = Receiver { uploads: self.clone(), form: Form::default(), text_bytes: 0, runtime };
+        let form = Form { held: Held::none_of(body.room().cloned()), ..Form::default() };
+        let receiver = Receiver { uploads: self.clone(), form, text_bytes: 0, runtime };
         Ok(future(receiver.receive(body, boundary)).boxed())
     }
 }
@@ -164,7 +168,7 @@ impl Receiver {
     }
 
     async fn text(&mut self, name: String, mut part: Field<'_>) -> Result<(), HttpError> {
-        let mut value = Vec::new();
+        let mut value = WholeBody::none_of(self.form.held.room().cloned());
         self.text_bytes += name.len();
         while let Some(bytes) = part.chunk().await.map_err(refusal)? {
             self.text_bytes += bytes.len();
@@ -172,8 +176,10 @@ impl Receiver {
                 let most = self.uploads.max_text_bytes;
                 return Err(too_large(format!("The texts of the form have more than {most} bytes.")));
             }
-            value.extend_from_slice(&bytes);
+            value.push(&bytes, self.uploads.max_text_bytes as u64)?;
         }
+        let (value, held) = value.into_parts();
+        self.form.held.join(held);
         let value = String::from_utf8(value)
             .map_err(|_| HttpError::bad_request(format!("{name} in the form: it is not UTF-8")))?;
         self.form.texts.push((name, value));

@@ -52,7 +52,7 @@ impl HttpSession {
                 if called {
                     self.body_is_over(io);
                 } else {
-                    let body = collected.bytes.map_or(RequestBody::None, RequestBody::Whole);
+                    let body = collected.body.map_or(RequestBody::None, RequestBody::Whole);
                     self.reading = Reading::Handler;
                     self.handle(io, body, collected.trailers);
                 }
@@ -66,6 +66,11 @@ impl HttpSession {
             Came::TooLarge => {
                 incoming.cut(BodyError::TooLarge { max_bytes });
                 self.give_up_body(io, Reply::error(StatusCode::PAYLOAD_TOO_LARGE), Reason::Denied);
+            }
+            Came::NoRoom => {
+                // Before anything is said of it: who hears it may come again at once.
+                drop(incoming);
+                self.give_up_body(io, Reply::no_room(), Reason::Denied);
             }
             Came::Broken(error) => {
                 incoming.cut(BodyError::Malformed);

@@ -49,10 +49,15 @@ impl HttpSession {
         if rest == Rest::Nothing {
             self.reading = Reading::Head;
         }
-        self.queue(io, reply, persistence, End::local(Reason::Ok), Phase::Reply);
+        let (reason, phase) = match reply.denied {
+            true => (Reason::Denied, Phase::Request),
+            false => (Reason::Ok, Phase::Reply),
+        };
+        self.queue(io, reply, persistence, End::local(reason), phase);
         if persistence == Persistence::Closed {
             match rest {
                 Rest::Wanted => self.work().closing = true,
+                Rest::Left if reply.denied => self.finish(io, End::local(reason), phase),
                 Rest::Nothing if self.is_told_of_the_end() => {
                     self.shut(Phase::Reply);
                     io.finish_in_haste(self.good_end(io));

@@ -143,10 +143,13 @@ impl HttpSession {
         };
         let (length, expected) = (request.body_length(), request.expects_continue());
         self.open_exchange(Asked::Request(request), head_in, io.now());
-        let (mut incoming, reader) = Incoming::new(length, intake);
+        let (mut incoming, reader) = Incoming::new(length, intake, self.seat.room());
         incoming.expected = expected;
         if incoming.is_too_large() {
             return self.last_reply(io, Reply::error(StatusCode::PAYLOAD_TOO_LARGE), Reason::Denied);
+        }
+        if !incoming.has_room() {
+            return self.last_reply(io, Reply::no_room(), Reason::Denied);
         }
         if length != Some(0) {
             self.reading = Reading::Body;
