@@ -12,7 +12,7 @@
 //! threads reach a poller by its [`PollerHandle`], a socket by its [`SocketHandle`].
 //!
 //! ```no_run
-//! use tidegate_poller::{Acceptor, Admission, Budget, PollerSettings, ConnectionRecord, Direction, Io, Peer, Poller, Session};
+//! use tidegate_poller::{Acceptor, Admission, Budget, ConnectionRecord, Direction, Io, Peer, Poller, PollerSettings, Session};
 //!
 //! struct Echo(Budget);
 //!

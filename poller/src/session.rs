@@ -55,8 +55,9 @@ pub trait Session: Any {
         let _ = (io, result);
     }
 
-    /// The poller is shutting down, or, for who serves a caller, [closed to callers](crate::PollerHandle::close_to_callers): finish what is in flight, then [`Io::finish`]. What is not gone at the
-    /// shutdown deadline is cut. The default closes once the outbox is empty.
+    /// The poller is shutting down, or, for who serves a caller,
+    /// [closed to callers](crate::PollerHandle::close_to_callers): finish what is in flight, then [`Io::finish`]. What is
+    /// not gone at the shutdown deadline is cut. The default closes once the outbox is empty.
     fn shutdown(&mut self, io: &mut Io<'_>) {
         io.finish(crate::record::End::local(crate::record::Reason::Shutdown));
     }

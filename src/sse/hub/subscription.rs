@@ -46,7 +46,7 @@ impl Subscription {
         self
     }
 
-    /// The reply that makes the client a subscriber, from the moment at which it is sent. ParserLimits and budgets of bytes are the
+    /// The reply that makes the client a subscriber, from the moment at which it is sent. Limits and budgets of bytes are the
     /// reply's: [`Reply::limit`], [`Reply::budget`]. Of a hub that was closed: 204, which tells the client not to come again.
     /// Of more topics than [one client](super::HubBuilder::max_topics_each) may want: 400; where there are as many
     /// [as there may be](super::HubBuilder::max_topics): 503.
