@@ -133,26 +133,30 @@ fn paced_allocations(
     warm.unwrap()
 }
 
+/// What a ledger needs from the first time its socket is kept from writing, it allocates then, once. Without a limit that
+/// is when the kernel's buffer is full for the first time: early or late, as the reader is.
+const FIRST_STOP: u64 = 1;
+
 #[test]
 fn a_big_file_goes_without_allocating() {
     let file = TempFile::new(&vec![1; 4_000_000]);
-    assert_eq!(allocations(Feed::File(file.file.clone(), 4_000_000), 40, 160_000_000), 0);
+    assert!(allocations(Feed::File(file.file.clone(), 4_000_000), 40, 160_000_000) <= FIRST_STOP);
 }
 
 #[test]
 fn shared_chunks_go_without_allocating() {
     let bytes: Arc<[u8]> = vec![2; 100_000].into();
-    assert_eq!(allocations(Feed::Shared(bytes), 1_000, 100_000_000), 0);
+    assert!(allocations(Feed::Shared(bytes), 1_000, 100_000_000) <= FIRST_STOP);
 }
 
 #[test]
 fn owned_chunks_go_without_allocating() {
-    assert_eq!(allocations(Feed::Owned, 10_000, 40_000_000), 0);
+    assert!(allocations(Feed::Owned, 10_000, 40_000_000) <= FIRST_STOP);
 }
 
 #[test]
 fn a_source_goes_without_allocating() {
-    assert_eq!(allocations(Feed::Source, 1_000, 65_536_000), 0);
+    assert!(allocations(Feed::Source, 1_000, 65_536_000) <= FIRST_STOP);
 }
 
 #[test]
