@@ -1,6 +1,7 @@
 //! A budget for each key: every client address its own, made on demand and forgotten when idle.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,17 @@ struct Keys<K> {
 struct Entry {
     budget: Budget,
     used: Moment,
+}
+
+impl<K> fmt::Debug for KeyedBudgets<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("KeyedBudgets")
+            .field("name", &keys.name)
+            .field("rate", &keys.rate)
+            .field("keys", &keys.budgets.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Keys looked over at each call; two keep up with one new key a call.
@@ -140,6 +152,14 @@ mod tests {
             keyed.get(&2, start + Duration::from_secs(second));
         }
         assert_eq!(keyed.len(), 1, "an idle one is forgotten");
+    }
+
+    #[test]
+    fn it_can_be_looked_at_without_its_keys_being_shown() {
+        let keyed = KeyedBudgets::new("client", Some(1_000), None, Duration::from_secs(10));
+        let _budget = keyed.get(&"secret", Moment::FIRST);
+        let shown = format!("{keyed:?}");
+        assert_eq!(shown, "KeyedBudgets { name: \"client\", rate: Some(1000), keys: 1, .. }");
     }
 
     #[test]
