@@ -180,6 +180,15 @@ impl ExchangeContext {
 }
 
 /// Data that lives as long as a connection.
+///
+/// ```
+/// # use tidegate::http::Exchange;
+/// fn count_visits(exchange: &mut Exchange) {
+///     let mut data = exchange.context.connection().lock();
+///     let visits = data.get::<u64>().copied().unwrap_or(0) + 1;
+///     data.insert(visits);
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct ConnectionData(Mutex<Extensions>);
 
