@@ -72,6 +72,52 @@ fn a_pipe_nobody_reads_is_refused_not_awaited() {
 }
 
 #[test]
+fn a_log_that_may_not_grow_further_loses_lines_and_not_the_server() {
+    let scratch = Scratch::new("full").unwrap();
+    let log = scratch.path().join("access.log");
+    // One block, less than the lines of one exchange and its connection.
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -f 1; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tidegate"), "serve"])
+        .args(["--listen", "127.0.0.1:0", "--access-log"])
+        .args([&log, scratch.path()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().parse().unwrap();
+        Wire::connect(address).get("/");
+        await_that("the log is full", || (std::fs::metadata(&log).unwrap().len() >= 512).then_some(()));
+        for _ in 0..10 {
+            assert_eq!(Wire::connect(address).get("/").head.status, 200);
+        }
+        tidegate_meter::sys::tell(child.id(), Tell::Terminate).unwrap();
+        await_that("it stops", || child.try_wait().unwrap())
+    }));
+    let _ = child.kill();
+    let said = child.wait_with_output().unwrap();
+    assert!(ended.unwrap().success(), "{said:?}");
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(text.contains("cannot be written: File too large") && text.contains("lines lost"), "{text}");
+}
+
+#[test]
+fn a_folder_is_no_access_log_and_a_file_in_it_is_named() {
+    let scratch = Scratch::new("folder").unwrap();
+    let said = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--access-log"])
+        .args([scratch.path(), scratch.path()])
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let advice =
+        format!("is a folder; name a file in it: --access-log {}/access.log", scratch.path().display());
+    assert!(String::from_utf8_lossy(&said.stderr).contains(&advice), "{said:?}");
+}
+
+#[test]
 fn a_pipe_that_is_read_is_a_log() {
     let scratch = Scratch::new("pipe").unwrap();
     let path = pipe(&scratch);

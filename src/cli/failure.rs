@@ -81,6 +81,12 @@ impl Failure {
                     "no permission to write the access log {shown}; choose another path, or stdout with --access-log -"
                 )
             }
+            io::ErrorKind::IsADirectory => {
+                format!(
+                    "the access log {shown} is a folder; name a file in it: --access-log {}",
+                    path.join("access.log").display()
+                )
+            }
             _ if error.raw_os_error() == Some(libc::ENXIO) => {
                 format!("nobody reads the pipe {shown}; start its reader first, or log to a file")
             }

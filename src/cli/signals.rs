@@ -1,10 +1,11 @@
 //! Signals: stop, and open the access log anew.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::runtime::PollerHandles;
@@ -32,6 +33,8 @@ pub(super) struct Obeying {
 impl Caught {
     /// Catches HUP only where it means something: else it ends the program when its terminal goes, as users expect.
     pub(super) fn new(hangups: bool) -> io::Result<Caught> {
+        // Where files may not grow any further, a write of the log is to fail, and not the server.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         let hangup = hangups.then_some(SIGHUP);
         Signals::new([SIGTERM, SIGINT, SIGUSR1].into_iter().chain(hangup)).map(Caught)
     }
