@@ -115,6 +115,17 @@ impl Reason {
     }
 }
 
+/// As [`Reason::as_str`].
+///
+/// ```
+/// assert_eq!(tidegate_poller::Reason::ProtocolError.to_string(), "protocol_error");
+/// ```
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// How it ended: who acted, and why. The phase is added from [`Session::phase`](crate::Session::phase).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct End {
