@@ -222,3 +222,44 @@ fn every_example_is_shown_and_every_page_is_listed() {
         assert!(name == "README.md" || contents.contains(&format!("({name})")), "{name} is not listed");
     }
 }
+
+/// The names with their lengths before them, as in a mangled symbol (`6rustls`); what follows each has to be no letter.
+fn mangled_names(pattern: &str) -> Vec<&str> {
+    let is_letter = |c: char| c == '_' || c.is_ascii_alphabetic();
+    let (mut found, mut rest) = (Vec::new(), pattern);
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (number, after) =
+            rest.split_at(start + rest[start..].find(|c: char| !c.is_ascii_digit()).unwrap());
+        rest = after;
+        // Digits of a range, or those before a symbol's hash, name nothing.
+        if !after.starts_with(is_letter) || after.starts_with("h*") {
+            continue;
+        }
+        let length: usize = number[start..].parse().unwrap();
+        let name = after.get(..length).unwrap_or_default();
+        let whole = !name.is_empty() && name.chars().all(|c| is_letter(c) || c.is_ascii_digit());
+        assert!(
+            whole && !after[length..].starts_with(is_letter),
+            "{pattern}: {length} is not the length of it"
+        );
+        found.push(name);
+        rest = &after[length..];
+    }
+    found
+}
+
+/// A length that is wrong matches nothing, and the linker does not say so.
+#[test]
+fn the_modules_that_are_linked_apart_are_named_as_the_compiler_does() {
+    let script = read("src/cli/link/rare.ld");
+    let patterns = script.split([' ', '(', ')', '\n']).filter(|word| word.starts_with(".text."));
+    let names: Vec<_> = patterns.flat_map(mangled_names).collect();
+    assert!(names.len() > 30 && names.contains(&"rustls") && names.contains(&"flt2dec"), "{names:?}");
+    // Our own move and are renamed.
+    let folders = "src/cli/fetch src/http/client src/http/codec/response.rs src/http/body src/sse src/net/tls src/net/pool \
+                   src/net/protocol/client.rs src/task/future src/record/access_log";
+    for place in folders.split_whitespace() {
+        let file = format!("{place}.rs");
+        assert!(root().join(place).exists() || root().join(&file).exists(), "{place} is gone: see rare.ld");
+    }
+}

@@ -110,13 +110,14 @@ fn the_first_head_has_its_own_time_after_a_handshake_that_has_its_own() {
         let hello = client.words();
         let (first, rest) = hello.split_at(100);
         client.stream.write_all(first).unwrap();
-        std::thread::sleep(ms(900));
+        client.stream.set_read_timeout(Some(ms(900))).unwrap();
+        assert!(client.stream.peek(&mut [0]).is_err(), "the server has nothing to say to half a hello");
+        client.stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
         client.stream.write_all(rest).unwrap();
         client.shake_hands();
         client
     };
     let mut served = slowly();
-    std::thread::sleep(ms(200));
     served.say(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let reply = String::from_utf8(served.rest().unwrap()).unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("hello\n"), "{reply}");
